@@ -1,0 +1,104 @@
+"""`FastAPI`: a FastAPI application whose lifespan starts and stops `app_manager`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import fastapi
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .identity import hide_query
+from .manager import app_manager
+from .uploads import UploadRefused
+
+
+class FastAPI(fastapi.FastAPI):
+    """Takes everything that the installed `fastapi.FastAPI` takes.
+
+    `lifespan`, `on_startup` and `on_shutdown` run inside the life of `app_manager`. `on_startup` and `on_shutdown`
+    work even where the installed FastAPI has dropped them.
+    """
+
+    def __init__(
+        self,
+        *,
+        lifespan: Callable[[Any], Any] | None = None,
+        on_startup: Sequence[Callable[[], Any]] | None = None,
+        on_shutdown: Sequence[Callable[[], Any]] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(lifespan=_managed(lifespan, on_startup or (), on_shutdown or ()), **extra)
+        # an upload endpoint in a route of this application answers as it does alone
+        self.add_exception_handler(UploadRefused, _refusal)
+
+
+class AppFastAPI(FastAPI):
+    """What `app()` returns. Without middleware of its own, its websocket goes straight to its endpoint.
+
+    FastAPI's own layers do nothing for it, and each would stand in memory for as long as the connection does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(docs_url=None, redoc_url=None, openapi_url=None)
+        self.endpoints: dict[str, ASGIApp] = {}
+        self.secret_paths: set[str] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = _whole_path(scope)
+        path = str(scope.get("path", "")).removeprefix(scope.get("root_path", ""))
+        if scope["type"] == "http" and path.rstrip("/") in self.secret_paths:
+            hide_query(scope)  # whatever the answer will be, also of a request that reaches no endpoint
+        if scope["type"] == "websocket" and not self.user_middleware:
+            endpoint = self.endpoints.get(path)
+            if endpoint is not None:
+                scope["app"] = self
+                await endpoint(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+
+def _whole_path(scope: Scope) -> Scope:
+    """`FastAPI(root_path=…)` names a prefix that a proxy has taken away; starlette's mounts want it in the path."""
+    root, outer = scope.get("root_path", ""), scope.get("app_root_path", "")
+    if not outer or "path" not in scope or scope["path"].startswith(root):
+        return scope
+    return {**scope, "path": outer + scope["path"]}
+
+
+def _managed(
+    lifespan: Callable[[Any], Any] | None,
+    on_startup: Sequence[Callable[[], Any]],
+    on_shutdown: Sequence[Callable[[], Any]],
+) -> Callable[[Any], Any]:
+    @asynccontextmanager
+    async def managed(app: Any) -> AsyncIterator[Any]:
+        await app_manager.start()
+        try:
+            for hook in on_startup:
+                await _call(hook)
+            if lifespan is None:
+                yield
+            else:
+                async with lifespan(app) as state:
+                    yield state
+            for hook in on_shutdown:
+                await _call(hook)
+        finally:
+            await app_manager.shutdown()
+
+    return managed
+
+
+async def _refusal(_: Any, error: Exception) -> Response:
+    assert isinstance(error, UploadRefused)
+    return error.response()
+
+
+async def _call(hook: Callable[[], Any]) -> None:
+    result = hook()
+    if inspect.isawaitable(result):
+        await result

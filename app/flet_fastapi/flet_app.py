@@ -1,0 +1,291 @@
+"""`FletApp`: the websocket endpoint of an app. It decides which session a connection gets."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from .connection import Connection
+from .errors import CloseConnection, OptionError, SessionClosed, UploadsDisabled
+from .generations import generation_for
+from .generations.base import Generation, Handler, Origin, Register
+from .handshake import HandshakeRefused, Handshakes
+from .identity import Keyring, header, is_secure
+from .manager import AppManager, app_manager
+from .oauth import SignIns
+from .options import Options
+from .session import Session
+from .uploads import upload_url
+
+# How long a refused client may show why, before its socket is closed and it tries again.
+_REFUSED_SECONDS = 30
+_MAX_HEADER = 1024
+_BUSY = "The server is full at the moment. Please try again in a few minutes."
+
+
+class FletApp:
+    """One app's websocket endpoint.
+
+    `handle(websocket)` serves one connection from a FastAPI or Starlette route; the object is also an ASGI application
+    of its own. `session_handler` is the app's `main(page)`, a coroutine function or a plain one. Source: the Flet guide
+    "Running Flet with FastAPI"; the older form, with an event loop before the handler, is taken too.
+
+    Raises:
+        OptionError: a parameter or a `FLET_*` variable is wrong.
+    """
+
+    def __init__(
+        self, session_handler: Any, *args: Any, session_timeout_seconds: int = 3600,
+        oauth_state_timeout_seconds: int = 600, upload_endpoint_path: str | None = None, secret_key: str | None = None,
+    ) -> None:  # fmt: skip
+        given = {
+            "session_timeout_seconds": session_timeout_seconds,
+            "oauth_state_timeout_seconds": oauth_state_timeout_seconds,
+            "upload_endpoint_path": upload_endpoint_path,
+            "secret_key": secret_key,
+        }
+        if isinstance(session_handler, asyncio.AbstractEventLoop):
+            if not args:
+                raise OptionError("session_handler", "is missing after the event loop")
+            session_handler, *args = args  # type: ignore[assignment]
+        if len(args) > len(given):
+            raise OptionError("FletApp", "takes at most five positional parameters")
+        given |= dict(zip(given, args, strict=False))
+        self._configure(session_handler, Options.load(**given), app_manager)
+
+    @classmethod
+    def from_options(cls, session_handler: Handler, options: Options, manager: AppManager = app_manager) -> Self:
+        """The endpoint of an app whose options are checked already."""
+        endpoint = cls.__new__(cls)
+        endpoint._configure(session_handler, options, manager)
+        return endpoint
+
+    def _configure(self, session_handler: Handler, options: Options, manager: AppManager) -> None:
+        self._main = check_handler(session_handler)
+        self._options = options
+        self._manager = manager
+        self._generation: Generation = generation_for(session_handler)
+        self._keyring: Keyring | None = None
+
+    async def prepare(self) -> None:
+        """Find the app's keys now, so that what is wrong with them stops the start.
+
+        Raises:
+            OptionError: the private run directory cannot be used.
+        """
+        self._keyring = await self._manager.keyring(self._options)
+
+    async def handle(self, websocket: WebSocket) -> None:
+        """Serve one websocket that nobody has accepted yet, until it ends."""
+        await self._serve(websocket.scope, websocket.receive, websocket.send)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._serve(scope, receive, send)
+
+    # --- one connection ----------------------------------------------------------------------------------------------
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        manager = self._manager
+        if (await receive())["type"] != "websocket.connect":
+            return
+        if manager.stopping:
+            await send({"type": "websocket.close", "code": 1012, "reason": "service restart"})
+            return
+        await manager.start()
+        full = manager.unregistered >= manager.limits.max_unregistered
+        try:
+            place = manager.part(Handshakes).enter(scope, full=full)
+        except HandshakeRefused as refusal:
+            await refusal.answer(scope, send)
+            return
+        connection = Connection(manager, self._generation, scope, receive, send)
+        manager.opened(connection)
+        try:
+            await connection.run(self._admitted)
+        finally:
+            session = connection.session
+            place.leave()
+            manager.closed(connection)
+            connection.let_go()
+            if session is not None and connection.unclaimed:
+                manager.end(session, "unclaimed")
+
+    async def _admitted(self, connection: Connection) -> Session | None:
+        """The session that the client registers for; None if it left, or was refused and has read why."""
+        manager = self._manager
+        with manager.registering(connection):
+            register = await connection.register()
+            if register is None:
+                return None
+            session = await self._session(connection, register)
+        if session is None:
+            manager.metrics.refused.labels("full").inc()
+            await connection.refuse(_BUSY, _REFUSED_SECONDS)
+            raise CloseConnection(1013, "the server is full")
+        return session
+
+    # --- which session -----------------------------------------------------------------------------------------------
+
+    async def _session(self, connection: Connection, register: Register) -> Session | None:
+        self._keyring = self._keyring or await self._manager.keyring(self._options)
+        session = await self._claimed(connection, register.credential, self._keyring)
+        result = "resumed"
+        if session is not None:
+            connection.session = session
+            try:
+                credential = self._keyring.sign_credential(session.secret_id)
+                connection.open(await session.resume(connection, register, credential), fresh=False)
+            except SessionClosed:
+                connection.session, session, result = None, None, "unknown"
+            self._manager.metrics.resumes.labels(result).inc()
+        return session or self._started(connection, register, self._keyring)
+
+    async def _claimed(self, connection: Connection, credential: str, keyring: Keyring) -> Session | None:
+        """The living session that the credential opens for this browser."""
+        if not credential:
+            return None
+        session, result = self._find(connection, credential, keyring)
+        if session is not None and await self._is_in_use(session):
+            session, result = None, "in_use"
+        if session is None:
+            self._manager.metrics.resumes.labels(result).inc()
+        return session
+
+    async def _is_in_use(self, session: Session) -> bool:
+        """Whether a browser is at the other end of the session's connection, or of one that took its place."""
+        while (connection := session.connection) is not None:
+            if await session.answers():
+                return True
+            if session.connection is connection:
+                return False
+        return False
+
+    def _find(self, connection: Connection, credential: str, keyring: Keyring) -> tuple[Session | None, str]:
+        """The session that the credential names, or why it opens none."""
+        secret_id = keyring.verify_credential(credential)
+        if secret_id is None:
+            return None, "forged"
+        session = self._manager.find(secret_id)
+        if session is None:
+            return None, "unknown"
+        if session.app != self._name(connection.scope):
+            return None, "other_app"
+        if session.browser is not None and not _same(session.browser, connection.browser):
+            return None, "other_browser"
+        if session.crashed:
+            self._manager.end(session, "crashed")
+            return None, "crashed"
+        if session.browser is None and session.issued_cookie is not None:
+            self._bind(session, connection)
+        return session, "resumed"
+
+    def _bind(self, session: Session, connection: Connection) -> None:
+        """The browser kept the cookie that it was given when the session started: from now on it must show it."""
+        if _same(session.issued_cookie or "", connection.browser):
+            self._manager.bind(session, connection.browser)
+
+    def _started(self, connection: Connection, register: Register, keyring: Keyring) -> Session | None:
+        manager, scope = self._manager, connection.scope
+        if not manager.make_room(connection.browser):
+            return None
+        name = self._name(scope)
+        session = Session(manager, name, self, self._options.session_timeout_seconds)
+        session.browser, session.issued_cookie = connection.browser, connection.issued_cookie
+        session.upload_path = self._upload_path(scope)
+        hub = manager.hub(name) or self._generation.hub()
+        session.page = self._generation.open(session, register, self._origin(scope), hub)
+        manager.add(session, hub)
+        connection.session = session
+        session.attach(connection)
+        # before the answer is written, so that both go out in one turn of the loop
+        session.begin(self._main)
+        connection.open(session.page.registered(keyring.sign_credential(session.secret_id)), fresh=True)
+        return session
+
+    def _name(self, scope: Scope) -> str:
+        """Names the app in this worker: where it is served, and what it runs."""
+        main = getattr(self._main, "func", self._main)
+        return f"{scope['path']} {getattr(main, '__module__', '')}.{getattr(main, '__qualname__', type(main).__name__)}"
+
+    def _origin(self, scope: Scope) -> Origin:
+        prefix = self._prefix(scope)
+        scheme = "https" if is_secure(scope) else "http"
+        client = scope.get("client")
+        return Origin(
+            page_url=f"{scheme}://{header(scope, b'host')[:_MAX_HEADER]}{prefix}",
+            page_name=prefix.strip("/"),
+            client_ip=str(client[0]) if client else "",
+            user_agent=header(scope, b"user-agent")[:_MAX_HEADER],
+        )
+
+    def _prefix(self, scope: Scope) -> str:
+        """Below which URL path the browser sees the app."""
+        return (self._options.proxy_path or "") + str(scope.get("root_path", "")).rstrip("/")
+
+    def _upload_path(self, scope: Scope) -> str | None:
+        options = self._options
+        if options.upload_endpoint_path is not None:
+            return options.upload_endpoint_path
+        return None if options.upload_dir is None else f"{self._prefix(scope)}/{options.upload_endpoint}"
+
+    # --- services of the session -------------------------------------------------------------------------------------
+
+    def upload_url(self, session: Session, file_name: str, expires_seconds: int) -> str:
+        """A signed URL for one upload of the session's browser.
+
+        Raises:
+            UploadsDisabled: the app has no upload endpoint.
+        """
+        if session.upload_path is None or self._keyring is None:
+            raise UploadsDisabled("uploads are disabled: give the app an upload_dir or an upload_endpoint_path")
+        return upload_url(
+            self._keyring,
+            path=session.upload_path,
+            file_name=file_name,
+            session_key=session.key,
+            expires_seconds=expires_seconds,
+            max_size=self._options.max_upload_size,
+        )
+
+    def begin_login(self, session: Session, attributes: Mapping[str, str]) -> None:
+        """Remember a sign-in until its callback comes.
+
+        Raises:
+            SignInRefused: it cannot be completed.
+        """
+        self._manager.part(SignIns).begin(
+            state=attributes["state"],
+            session_key=session.key,
+            browser=session.browser or session.issued_cookie,
+            timeout_seconds=self._options.oauth_state_timeout_seconds,
+            complete_page_html=attributes.get("completePageHtml"),
+            complete_page_url=attributes.get("completePageUrl"),
+        )
+
+
+def check_handler(handler: Any) -> Callable[..., Any]:
+    """`handler` if it can be an app's `main`.
+
+    Raises:
+        OptionError: it cannot be called with a page.
+    """
+    if not callable(handler):
+        raise OptionError("session_handler", f"must be a function of the page (got {type(handler).__name__})")
+    try:
+        inspect.signature(handler).bind(object())
+    except TypeError:
+        raise OptionError("session_handler", "must take one argument, the page") from None
+    except ValueError:  # a builtin without a signature
+        pass
+    return handler  # type: ignore[no-any-return]
+
+
+def _same(known: str, shown: str | None) -> bool:
+    return shown is not None and hmac.compare_digest(known, shown)

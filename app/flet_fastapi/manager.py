@@ -1,0 +1,368 @@
+"""`app_manager`: what the apps of one worker share: sessions, limits, keys, metrics, the pool for plain functions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from .cluster import Cluster, from_url
+from .errors import OptionError
+from .identity import Keyring
+from .idle import end_idle_sessions
+from .logs import get_logger
+from .metrics import Metrics
+from .options import Limits, Options
+from .rundir import RunDirectory
+from .session import Session
+from .tasks import Tasks
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+log = get_logger(__name__)
+
+Preparation = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Part(Protocol):
+    """What a manager makes once for its worker: the uploads, the sign-ins."""
+
+    async def close(self) -> None: ...
+
+
+T = TypeVar("T")
+
+# How often connections that do not read are looked for.
+_WATCH_SECONDS = 1.0
+# Sessions that close at the same time at shutdown: each may run the user's `on_close`.
+_CLOSING_AT_ONCE = 100
+
+
+class AppManager:
+    """What the apps of one worker share. There is one, `app_manager`; others are for tests."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._registry = registry
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._preparations: list[Preparation] = []
+        self._stopping_loop: asyncio.AbstractEventLoop | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.tasks = Tasks()
+        self.writer = Writer(self.tasks)
+        self._started: asyncio.Task[None] | None = None
+        self.connections: set[Connection] = set()
+        self._registering: set[Connection] = set()
+        self._sessions: dict[str, Session] = {}
+        self._by_key: dict[str, Session] = {}
+        # in the order in which their browsers left
+        self._detached: dict[Session, None] = {}
+        self._browsers: Counter[str] = Counter()
+        self._hubs: dict[str, tuple[Any, int]] = {}
+        self._run_directory: RunDirectory | None = None
+        self._shared_keyring: Keyring | None = None
+        self._cluster: Cluster | None = None
+        self._parts: dict[Callable[[Any], Any], Part] = {}
+        self._opening = asyncio.Lock()
+        for name in ("limits", "executor"):
+            self.__dict__.pop(name, None)
+
+    # --- start and stop ----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the background work of this worker; to call it again changes nothing.
+
+        Raises:
+            OptionError: a `FLET_*` variable is wrong.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None and self._loop.is_running():
+                raise RuntimeError("app_manager runs on another event loop: one process serves on one loop")
+            if self._loop is not None:
+                self._reset()  # the loop of the earlier start is gone, and its tasks with it
+            self.limits  # noqa: B018  a wrong variable stops the start
+            self._loop = loop
+            self._started = loop.create_task(self._begin(), name="start")
+        if self._started is not None:
+            await asyncio.shield(self._started)
+
+    async def _begin(self) -> None:
+        self._stopping_loop = None
+        try:
+            for preparation in self._preparations:
+                await preparation()
+        except BaseException:
+            self._loop = self._started = None
+            raise
+        self.tasks.start(self._watch(), "watch_connections")
+        if (silence := self.limits.idle_timeout_seconds) is not None:
+            self.tasks.start(end_idle_sessions(silence, self.sessions, self.end), "end_idle_sessions")
+        self.writer.start()
+        self._started = None
+
+    def prepare(self, preparation: Preparation) -> None:
+        """Await `preparation()` whenever the manager starts: what an app needs before its first request."""
+        self._preparations.append(preparation)
+        if self._loop is not None and self._loop.is_running():
+            self._loop.call_soon_threadsafe(self._prepare_late, preparation)
+
+    def _prepare_late(self, preparation: Preparation) -> None:
+        """An app was made while the manager runs."""
+        self.tasks.start(preparation(), "prepare")
+
+    async def shutdown(self) -> None:
+        """End all connections and sessions, `on_close` included, and everything that `start` has started."""
+        if self._loop is not asyncio.get_running_loop():
+            return
+        self._stopping_loop = self._loop
+        for connection in list(self.connections):
+            connection.cut(1012, "service restart")
+        while self._sessions:
+            await self._close_some(list(self._sessions.values())[:_CLOSING_AT_ONCE])
+        await self.tasks.stop()
+        if "executor" in self.__dict__:
+            self.executor.shutdown(wait=False, cancel_futures=True)
+        for part in self._parts.values():
+            await part.close()
+        if self._cluster is not None:
+            await self._cluster.close()
+        if self._run_directory is not None:
+            self._run_directory.close()
+        self._loop = None
+        self._reset()
+
+    async def _close_some(self, sessions: list[Session]) -> None:
+        await asyncio.gather(*(self._finish(session, "shutdown") for session in sessions))
+
+    async def _watch(self) -> None:
+        """Count frames, and cut connections whose client has not read for too long."""
+        assert self._loop is not None
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            latest = self._loop.time() - self.limits.send_timeout_seconds
+            for connection in list(self.connections):
+                self._tally(connection)
+                if 0 < connection.sending_since < latest:
+                    connection.cut(1013, "the client does not read")
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the manager has been shut down on this loop, and not been started again: late clients must go."""
+        return self._stopping_loop is asyncio.get_running_loop()
+
+    # --- what is shared ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The bounds of this worker.
+
+        Raises:
+            OptionError: a `FLET_*` variable is wrong.
+        """
+        return Limits.load()
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        return Metrics(self._registry)
+
+    @cached_property
+    def executor(self) -> ThreadPoolExecutor:
+        """Where plain functions of the user's code run; the loop's own pool is too small for handlers that wait."""
+        return ThreadPoolExecutor(self.limits.handler_threads, thread_name_prefix="flet-handler")
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of this worker; there is one from `start` on."""
+        assert self._loop is not None
+        return self._loop
+
+    def part(self, kind: Callable[[Any], T]) -> T:
+        """The one `kind(self)` of this worker, made when first asked for; `close()` at shutdown."""
+        part = self._parts.get(kind)
+        if part is None:
+            part = self._parts[kind] = cast(Part, kind(self))
+        return cast(T, part)
+
+    async def keyring(self, options: Options | None = None) -> Keyring:
+        """The app's own keys, or the one that the workers of this server share."""
+        if options is not None and options.secret_key is not None:
+            return Keyring(options.secret_key)
+        if self._shared_keyring is None:
+            async with self._opening:
+                if self._shared_keyring is None:
+                    self._shared_keyring = Keyring([await asyncio.to_thread(self._shared_key)])
+        return self._shared_keyring
+
+    def _shared_key(self) -> str:
+        log.warning(
+            "secret_key_made",
+            hint="no secret_key is set: one was made for this server, and signed URLs and sessions end with it",
+        )
+        return self._open_run_directory().key()
+
+    def _open_run_directory(self) -> RunDirectory:
+        if self._run_directory is None:
+            try:
+                self._run_directory = RunDirectory(self.limits.run_dir)
+            except OSError as error:
+                raise OptionError("FLET_RUN_DIR", str(error)) from error
+        return self._run_directory
+
+    async def open_cluster(self) -> Cluster:
+        """The keys that the workers share."""
+        if self._cluster is None:
+            async with self._opening:
+                if self._cluster is None:
+                    directory = await asyncio.to_thread(self._open_run_directory)
+                    self._cluster = from_url(self.limits.cluster_url, directory.path)
+        return self._cluster
+
+    def hub(self, app: str) -> Any:
+        """The publish/subscribe hub of an app, if one of its sessions lives here."""
+        return self._hubs[app][0] if app in self._hubs else None
+
+    # --- connections -------------------------------------------------------------------------------------------------
+
+    def opened(self, connection: Connection) -> None:
+        """A websocket is here."""
+        self.connections.add(connection)
+        self.metrics.connections.inc()
+
+    @property
+    def unregistered(self) -> int:
+        """How many websockets are open whose client has not registered yet."""
+        return len(self._registering)
+
+    @contextmanager
+    def registering(self, connection: Connection) -> Iterator[None]:
+        """While its client has not registered, a connection takes one of the places for those."""
+        self._registering.add(connection)
+        try:
+            yield
+        finally:
+            self._registering.discard(connection)
+
+    def closed(self, connection: Connection) -> None:
+        """A websocket has ended."""
+        self.connections.discard(connection)
+        self.metrics.connections.dec()
+        self._tally(connection)
+
+    def _tally(self, connection: Connection) -> None:
+        # counted without locks on the hot path, added up here
+        self.metrics.frames_received.inc(connection.received)
+        self.metrics.frames_sent.inc(connection.sent)
+        connection.received = connection.sent = 0
+
+    # --- sessions ----------------------------------------------------------------------------------------------------
+
+    def find(self, secret_id: str) -> Session | None:
+        """The living session that a credential names."""
+        return self._sessions.get(secret_id)
+
+    def find_session(self, session_key: str) -> Session | None:
+        """The living session with this key."""
+        return self._by_key.get(session_key)
+
+    def sessions(self) -> Iterable[Session]:
+        """The sessions that live here."""
+        return self._sessions.values()
+
+    def make_room(self, browser: str | None) -> bool:
+        """Whether one more session may start, after a detached one has made room for it if need be."""
+        if browser is not None and self._browsers[browser] >= self.limits.max_sessions_per_browser:
+            return self._evict(session for session in self._detached if session.browser == browser)
+        if len(self._sessions) >= self.limits.max_sessions:
+            return self._evict(self._detached)
+        return True
+
+    def _evict(self, candidates: Iterable[Session]) -> bool:
+        session = next(iter(candidates), None)
+        if session is None:
+            return False
+        self.end(session, "evicted")
+        return True
+
+    def add(self, session: Session, hub: Any) -> None:
+        """A session has started."""
+        self._sessions[session.secret_id] = session
+        self._by_key[session.key] = session
+        _, users = self._hubs.get(session.app, (hub, 0))
+        self._hubs[session.app] = (hub, users + 1)
+        self._count(session, 1)
+        self.metrics.sessions_started.inc()
+        self._show()
+
+    def attached(self, session: Session) -> None:
+        """The session has a connection."""
+        self._detached.pop(session, None)
+        self._show()
+
+    def detached(self, session: Session) -> None:
+        """The session has lost its connection."""
+        if session.secret_id in self._sessions:
+            self._detached[session] = None
+            self._show()
+
+    def _show(self) -> None:
+        self.metrics.detached.set(len(self._detached))
+        self.metrics.connected.set(len(self._sessions) - len(self._detached))
+
+    def bind(self, session: Session, browser: str | None) -> None:
+        """Bind a session to the browser that has shown this cookie."""
+        self._count(session, -1)
+        session.browser = browser
+        self._count(session, 1)
+
+    def _count(self, session: Session, by: int) -> None:
+        if session.browser is not None:
+            self._browsers[session.browser] += by
+            if self._browsers[session.browser] <= 0:
+                del self._browsers[session.browser]
+
+    def end(self, session: Session, reason: str) -> None:
+        """End a session in the background."""
+        if self._forget(session):
+            self.tasks.start(self._close(session, reason), "close_session")
+
+    async def _finish(self, session: Session, reason: str) -> None:
+        if self._forget(session):
+            await self._close(session, reason)
+
+    def _forget(self, session: Session) -> bool:
+        """From now on nobody finds the session; whether somebody could before."""
+        if self._sessions.pop(session.secret_id, None) is None:
+            return False
+        self._by_key.pop(session.key, None)
+        self._detached.pop(session, None)
+        self._show()
+        self._count(session, -1)
+        hub, users = self._hubs[session.app]
+        if users > 1:
+            self._hubs[session.app] = (hub, users - 1)
+        else:
+            del self._hubs[session.app]
+        return True
+
+    async def _close(self, session: Session, reason: str) -> None:
+        if session.connection is not None:
+            session.connection.cut(1001, "the session has ended")
+        try:
+            await session.close()
+        except Exception:
+            log.exception("session_close_failed")
+        finally:
+            self.metrics.sessions_ended.labels(reason).inc()
+
+
+app_manager = AppManager()

@@ -1,0 +1,435 @@
+"""One user's running app: it outlives the connections over which the user sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+import threading
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from functools import partial
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .errors import Disconnected, SessionClosed
+from .generations.base import Call, Frame, Handler, Outgoing, Register, SessionPage
+from .identity import new_ids, short_hash
+from .logs import get_logger
+from .suspended import begin
+from .tasks import Tasks
+
+if TYPE_CHECKING:
+    from .manager import AppManager
+
+log = get_logger(__name__)
+
+# Calls to an absent browser that wait for its return: an app makes a few (open a URL, read the clipboard), a runaway
+# loop makes thousands.
+_MAX_KEPT = 100
+# A handler that never ends must not keep a closed session alive.
+_CLOSE_SECONDS = 10
+# Tracebacks are long; an app that fails at every event of a drag must not fill the disk.
+_MAX_TRACEBACKS = 50
+_PROBE_SECONDS = 2.0
+# What ends a task or the server from outside; anything else that the user's code raises is its own failure.
+_NOT_OURS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+# Refusals that honest clients cause too.
+_SILENT = frozenset({"event_unheard", "client_error"})
+
+
+class Attached(Protocol):
+    """The connection of a session."""
+
+    def wake(self) -> None:
+        """Something waits in the outbox; from any thread."""
+
+    def cut(self, code: int, reason: str) -> None:
+        """End the connection soon; from any thread."""
+
+
+class Services(Protocol):
+    """What the session's app offers beside the page: uploads and sign-in."""
+
+    def upload_url(self, session: Session, file_name: str, expires_seconds: int) -> str: ...
+
+    def begin_login(self, session: Session, attributes: Mapping[str, str]) -> None: ...
+
+
+class Session:
+    """A page, the user's running code, and what waits for the browser.
+
+    Three names that are never mixed: `secret_id` is inside the credential that the browser keeps, `public_id` is
+    `page.session_id` and opens nothing, `key` binds uploads and sign-ins.
+    """
+
+    __slots__ = (
+        "_crashed", "_expiry", "_loop", "_loop_thread", "_lock", "_manager", "_outbox", "_outbox_bytes", "_probed",
+        "_refused", "_running", "_services", "_tasks", "_tracebacks", "app", "browser", "closed", "connection",
+        "ending", "heard", "issued_cookie", "key", "page", "public_id", "secret_id", "timeout_seconds", "upload_path",
+        "__weakref__",
+    )  # fmt: skip
+
+    page: SessionPage
+    upload_path: str | None
+
+    def __init__(self, manager: AppManager, app: str, services: Services, timeout_seconds: int) -> None:
+        self.app = app
+        self.secret_id, self.public_id, self.key = new_ids(3)
+        self.browser: str | None = None
+        self.issued_cookie: str | None = None
+        self.timeout_seconds = timeout_seconds
+        self.connection: Attached | None = None
+        self.closed = self.ending = False
+        self.heard = 0
+        self._manager = manager
+        self._services = services
+        self._loop = manager.loop
+        self._loop_thread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._outbox: list[Outgoing] = []
+        self._outbox_bytes = 0
+        self._tasks = Tasks(manager.loop)
+        self._running = 0
+        self._refused: set[str] = set()
+        self._tracebacks = 0
+        self._crashed = False
+        self._expiry: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"Session({short_hash(self.secret_id)})"
+
+    # --- the browser's side: connections come and go -----------------------------------------------------------------
+
+    @property
+    def crashed(self) -> bool:
+        """The user's `main` failed: nothing is there to come back to."""
+        return self._crashed
+
+    def attach(self, connection: Attached) -> None:
+        """From now on `connection` carries what the page has to say."""
+        if self.connection is not None:
+            self.connection.cut(1008, "the session was resumed elsewhere")
+            self.detach(self.connection)
+        self.connection = connection
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        self._manager.attached(self)
+
+    async def resume(self, connection: Attached, register: Register, credential: str) -> Frame:
+        """Give a new connection the whole current tree, and what was kept for it.
+
+        Raises:
+            SessionClosed: the session ends or has ended.
+        """
+        answers: list[Frame] = []
+
+        def attach(answer: Frame) -> None:
+            if self.ending:
+                raise SessionClosed("the session ends")
+            answers.append(answer)
+            self._drop_updates()
+            self.attach(connection)
+
+        await self.page.resume(register, credential, attach)
+        self._start(self.page.connected(register), "on_connect")
+        return answers[0]
+
+    def detach(self, connection: Attached) -> None:
+        """The connection has ended. The session waits for another one, until it expires."""
+        if self.connection is not connection:
+            return
+        self.connection = None
+        if self.ending:
+            return
+        self._drop_updates()
+        self._expiry = self._loop.call_later(self.timeout_seconds, self._expire)
+        self._manager.detached(self)
+        if (goodbye := self.page.disconnected()) is not None:
+            self._start(goodbye, "on_disconnect")
+
+    async def answers(self) -> bool:
+        """Whether a browser is at the other end of the session's connection: it answers a probe within 2 seconds."""
+        connection, heard = self.connection, self.heard
+        self.page.probe()
+        deadline = self._loop.time() + _PROBE_SECONDS
+        while self.connection is connection and connection is not None and self._loop.time() < deadline:
+            if self.heard != heard:
+                return True
+            await asyncio.sleep(0.02)
+        return False
+
+    def _expire(self) -> None:
+        self._expiry = None
+        self._manager.end(self, "expired")
+
+    # --- what waits for the browser ----------------------------------------------------------------------------------
+
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        """Queue messages for the browser; from any thread."""
+        connection = self.connection
+        if connection is None:
+            return self._keep(messages)
+        size = 0
+        for message in messages:
+            size += len(message.body)
+        with self._lock:
+            self._outbox.extend(messages)
+            self._outbox_bytes += size
+        if self._outbox_bytes > self._manager.limits.send_queue_size:
+            self._drop_updates()  # the next connection gets them with the tree
+            connection.cut(1013, "the client reads too slowly")
+        else:
+            connection.wake()
+
+    def _keep(self, messages: Sequence[Outgoing]) -> None:
+        if self.closed:
+            return
+        kept = [message for message in messages if message.keep]
+        size = sum(len(message.body) for message in kept)
+        with self._lock:
+            count, total = len(self._outbox) + len(kept), self._outbox_bytes + size
+            full = bool(kept) and (count > _MAX_KEPT or total > self._manager.limits.send_queue_size)
+            if not full:
+                self._outbox += kept
+                self._outbox_bytes = total
+        if full:
+            raise Disconnected("the browser is away, and too many calls wait for its return already")
+
+    def take(self) -> list[Outgoing]:
+        """All that waits, in order; on the loop's thread."""
+        with self._lock:
+            waiting = self._outbox
+            self._outbox = []
+            self._outbox_bytes = 0
+        return waiting
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits to be written."""
+        return bool(self._outbox)
+
+    def _drop_updates(self) -> None:
+        # the tree that a resume delivers holds them
+        with self._lock:
+            self._outbox = [message for message in self._outbox if message.keep][:_MAX_KEPT]
+            self._outbox_bytes = sum(len(message.body) for message in self._outbox)
+
+    # --- the user's code ---------------------------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that the session lives on."""
+        return self._loop
+
+    @property
+    def executor(self) -> Executor:
+        """The pool that plain functions of the user's code run in."""
+        return self._manager.executor
+
+    @property
+    def running(self) -> int:
+        """How many handlers of the user run."""
+        return self._running
+
+    def begin(self, main: Handler) -> None:
+        """Start the app."""
+        self._start(self._main(main), "main")
+
+    def step(self, function: Handler, *args: Any) -> Awaitable[None] | None:
+        """Run the user's handler in the current task up to its first wait: what is left of it, or None.
+
+        What is left must be awaited in the same task.
+        """
+        try:
+            return begin(self._guarded(function, args), self.page.context.copy())
+        except (asyncio.CancelledError, GeneratorExit):
+            return None
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """The task now runs the user's code, and ends with the session."""
+        self._tasks.add(task)
+
+    def run(self, function: Handler, *args: Any) -> None:
+        """Run the user's function in the background, a little later; from any thread."""
+        if not self.closed:
+            self._loop.call_soon_threadsafe(self._run, function, args)
+
+    def _run(self, function: Handler, args: tuple[Any, ...]) -> None:
+        self._start(self._guarded(function, args), "handler")
+
+    def run_task(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
+        """Run the user's coroutine function in the background; from any thread."""
+        if self.closed:
+            raise SessionClosed("the session has ended")
+        if not is_async(function):
+            raise TypeError("run_task takes a coroutine function; run_thread takes a plain one")
+        coroutine = self._adopted(function)
+        context = self.page.context.copy()
+        return context.run(asyncio.run_coroutine_threadsafe, coroutine, self._loop)
+
+    async def call(self, function: Handler, *args: Any) -> None:
+        """Run the user's function; its failure is reported."""
+        await self._guarded(function, args)
+
+    def _start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
+        if self.closed:
+            coroutine.close()
+        else:
+            self._tasks.start(coroutine, name, context=self.page.context.copy())
+
+    async def _main(self, main: Handler) -> None:
+        try:
+            await self._invoke(main, (self.page.argument,))
+        except _NOT_OURS:
+            raise
+        except BaseException as error:  # noqa: BLE001  it is the user's code
+            self._crash(error)
+
+    async def _guarded(self, function: Handler, args: tuple[Any, ...]) -> None:
+        self._running += 1
+        try:
+            await self._invoke(function, args)
+        except _NOT_OURS:
+            raise
+        except BaseException as error:  # noqa: BLE001  it is the user's code
+            self._failed("handler", error)
+        finally:
+            self._running -= 1
+
+    async def _adopted(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        if (task := asyncio.current_task()) is not None:
+            self.adopt(task)
+        try:
+            return await function()
+        except _NOT_OURS:
+            raise
+        except BaseException as error:
+            self._failed("task", error)
+            if isinstance(error, Exception):
+                raise
+            # asyncio would end the server for a SystemExit
+            raise RuntimeError(f"{type(error).__name__} in a task") from error
+
+    async def _invoke(self, function: Handler, args: tuple[Any, ...]) -> None:
+        if is_async(function):
+            await function(*args)
+            return
+        context = self.page.context.copy()
+        await self._loop.run_in_executor(self.executor, partial(context.run, function, *args))
+
+    # --- reports -----------------------------------------------------------------------------------------------------
+
+    def refused(self, kind: str) -> None:
+        """The client tried what the page does not offer: counted, and logged once per session and kind."""
+        self._manager.metrics.refused.labels(kind).inc()
+        if kind not in self._refused and kind not in _SILENT:
+            self._refused.add(kind)
+            log.info("refused", kind=kind, session=short_hash(self.secret_id))
+
+    def _failed(self, where: str, error: BaseException) -> None:
+        if self.closed:
+            return  # the page is gone: whatever the handler still tries fails
+        if not self.page.is_users(error):
+            return self.refused("event_data")
+        message = self._report(where, error)
+        self._show(error, self.page.notify, message)
+
+    def _crash(self, error: BaseException) -> None:
+        if self.closed:
+            return
+        self._crashed = True
+        message = self._report("main", error)
+        self._show(error, self.page.crash, message)
+
+    def _show(self, error: BaseException, show: Callable[[str], None], message: str) -> None:
+        """Leave it to the app's own error handler, or tell the user."""
+        handler = self.page.error_handler(_text(error))
+        if handler is None:
+            self._tell(show, message)
+        else:
+            self._start(self._handle_error(handler, show, message), "on_error")
+
+    async def _handle_error(self, handler: Call, show: Callable[[str], None], message: str) -> None:
+        # not as other handlers: its own failure must not call it again
+        try:
+            await self._invoke(handler[0], handler[1:])
+        except _NOT_OURS:
+            raise
+        except BaseException as error:  # noqa: BLE001  it is the user's code
+            self._report("on_error", error)
+            self._tell(show, message)
+
+    def _tell(self, show: Callable[[str], None], message: str) -> None:
+        try:
+            show(message)
+        except Exception:  # it is the user's code again: a control that cannot be updated, say
+            log.exception("error_not_shown", session=short_hash(self.secret_id))
+
+    def _report(self, where: str, error: BaseException) -> str:
+        """Log an exception of the user's code; what the user's user may read of it."""
+        error_id = secrets.token_hex(4)
+        self._manager.metrics.errors.labels(where).inc()
+        self._tracebacks += 1
+        log.error(
+            "app_error",
+            error_id=error_id,
+            where=where,
+            session=short_hash(self.secret_id),
+            exc_info=error if self._tracebacks <= _MAX_TRACEBACKS else None,
+        )
+        if self._manager.limits.debug:
+            return f"Error {error_id}\n" + "".join(traceback.format_exception(error))
+        return f"Something went wrong. If you report this, please tell the error id {error_id}."
+
+    # --- services and the end ----------------------------------------------------------------------------------------
+
+    def upload_url(self, file_name: str, expires_seconds: int) -> str:
+        """A signed URL for one upload; from any thread."""
+        return self._services.upload_url(self, file_name, expires_seconds)
+
+    def begin_login(self, attributes: Mapping[str, str]) -> None:
+        """Remember a sign-in that the page has started; from any thread."""
+        self._services.begin_login(self, attributes)
+
+    async def authorize(self, answer: Mapping[str, str | None]) -> None:
+        """A sign-in of this session came back: keys `state`, `code`, `error`, `error_description`."""
+        self._start(self.page.authorize(answer), "authorize")
+
+    async def close(self) -> None:
+        """End the session: `on_close`, then its tasks, then its page."""
+        if self.closed:
+            return
+        self.ending = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        last_words = asyncio.Task(self.page.closing(), context=self.page.context.copy(), name="on_close")
+        try:
+            await asyncio.wait_for(last_words, _CLOSE_SECONDS)
+        except TimeoutError:
+            log.warning("on_close_timeout", session=short_hash(self.secret_id))
+        finally:
+            self.closed = True
+            self._outbox.clear()
+            await self._tasks.stop()
+            self.page.dispose()
+
+
+def _text(error: BaseException) -> str:
+    """What the exception says, if it can say it."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  the user's class
+        return type(error).__name__
+
+
+def is_async(function: Handler) -> bool:
+    """Whether calling `function` gives a coroutine."""
+    plain = function.__func__ if type(function) is MethodType else function
+    if type(plain) is FunctionType:
+        return bool(plain.__code__.co_flags & inspect.CO_COROUTINE) or inspect.iscoroutinefunction(plain)
+    while isinstance(plain, partial):
+        plain = plain.func
+    return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(type(plain).__call__)

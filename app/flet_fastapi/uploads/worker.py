@@ -1,0 +1,171 @@
+"""What all upload endpoints of one worker share: bounds, directories, and the threads that do the file work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from ..cluster import Cluster
+from ..identity import Keyring
+from ..logs import get_logger
+from ..metrics import Metrics
+from ..options import Limits, Options
+from ..tasks import Tasks
+from ..uploaded import folders
+from .claim import Claim
+from .directory import LocalDirectory
+from .refusal import UploadRefused
+from .storage import Storage
+from .urls import Grant
+
+T = TypeVar("T")
+
+log = get_logger(__name__)
+
+# File work waits for the disk; more threads than this only make its queue longer.
+_THREADS = 8
+_DAY = 24 * 3600
+_CLEANING_SECONDS = 3600
+
+
+class Server(Protocol):
+    """What uploads need of the manager."""
+
+    @property
+    def metrics(self) -> Metrics: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def tasks(self) -> Tasks: ...
+
+    async def keyring(self, options: Options | None) -> Keyring:
+        """The keys that `options` give, else those that the workers share."""
+
+    async def open_cluster(self) -> Cluster:
+        """The cluster, opened if it is not."""
+
+    def part(self, kind: Callable[[Any], T]) -> T:
+        """The one `kind(server)` of this worker, made at first use; its `close()` is called at shutdown."""
+
+
+class Uploads:
+    """The uploads of one worker."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="flet-uploads")
+        self._storages: dict[Path, asyncio.Task[Storage]] = {}
+        self._active: Counter[str] = Counter()
+
+    async def storage(self, path: Path) -> Storage:
+        """The storage at `path`, swept before its first use."""
+        opening = self._storages.get(path)
+        if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
+            opening = self._storages[path] = self._server.tasks.start(self._open(path), "open_upload_dir")
+        return await asyncio.shield(opening)
+
+    @contextmanager
+    def place(self, session: str) -> Iterator[None]:
+        """One of the uploads that may be in progress at once.
+
+        Raises:
+            UploadRefused: `session_uploads` or `too_many_uploads`.
+        """
+        limits, later = self._server.limits, {"Retry-After": "5"}
+        if self._active[session] >= limits.max_concurrent_uploads_per_session:
+            raise UploadRefused("session_uploads", "This session has too many uploads in progress.", later)
+        if self._active.total() >= limits.max_concurrent_uploads:
+            raise UploadRefused("too_many_uploads", "The server is busy with other uploads.", later)
+        self._active[session] += 1
+        self._server.metrics.uploads_active.inc()
+        try:
+            yield
+        finally:
+            self._active -= Counter([session])  # one that falls to zero goes
+            self._server.metrics.uploads_active.dec()
+
+    @asynccontextmanager
+    async def claimed(self, grant: Grant, size: int) -> AsyncIterator[Claim]:
+        """The URL's only upload, counted against its session as long as it does not fail.
+
+        Raises:
+            UploadRefused: `already_used`, `in_progress`, `session_files` or `session_bytes`.
+        """
+        cluster = await self._server.open_cluster()
+        claim = Claim(cluster, grant, self._server.limits.upload_lease_seconds)
+        await claim.take()
+        keeping = self._server.tasks.start(claim.keep(), "keep_upload_claim")
+        try:
+            async with self._counted(cluster, grant, size):
+                yield claim
+        finally:
+            keeping.cancel()
+            await asyncio.shield(self._server.tasks.start(claim.release(), "release_upload_claim"))
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False)
+
+    async def _open(self, path: Path) -> Storage:
+        limits = self._server.limits
+        left_over = self._server.metrics.upload_files_removed.labels("left_over")
+        await asyncio.to_thread(_warn_if_mixed, path)
+        storage = LocalDirectory(
+            path,
+            self._threads,
+            quota=limits.upload_dir_quota,
+            min_free=limits.upload_min_free,
+            removed=left_over.inc,
+        )
+        left_over.inc(await storage.sweep())
+        if limits.upload_max_age_seconds is not None:
+            self._server.tasks.start(self._keep_clean(storage, limits.upload_max_age_seconds), "clean_uploads")
+        return storage
+
+    async def _keep_clean(self, storage: Storage, max_age_seconds: int) -> None:
+        while True:
+            cleaned = await storage.clean(max_age_seconds)
+            self._server.metrics.upload_files_removed.labels("age").inc(cleaned)
+            await asyncio.sleep(min(_CLEANING_SECONDS, max_age_seconds))
+
+    @asynccontextmanager
+    async def _counted(self, cluster: Cluster, grant: Grant, size: int) -> AsyncIterator[None]:
+        """Count a file against its session and day, before it comes: two at once cannot both take the last room."""
+        limits = self._server.limits
+        prefix = f"uploads:{grant.session}:{int(time.time()) // _DAY}"
+        files, total = f"{prefix}:files", f"{prefix}:bytes"
+        try:
+            if await cluster.increase(files, 1, _DAY) > limits.max_uploads_per_session:
+                raise UploadRefused("session_files", "Too many files were uploaded from this session today.")
+            if await cluster.increase(total, size, _DAY) > limits.max_upload_bytes_per_session:
+                await cluster.increase(total, -size, _DAY)
+                raise UploadRefused("session_bytes", "Too much was uploaded from this session today.")
+        except UploadRefused:
+            await cluster.increase(files, -1, _DAY)
+            raise
+        try:
+            yield
+        except BaseException:
+            await asyncio.shield(self._server.tasks.start(_uncount(cluster, files, total, size), "uncount_upload"))
+            raise
+
+
+def _warn_if_mixed(uploads: Path) -> None:
+    hints = {
+        "uploads_inside_assets": "what users upload is served, as attachments",
+        "assets_inside_uploads": "uploads may replace the app's assets",
+    }
+    for event, assets in folders.mixed(uploads):
+        log.warning(event, upload_dir=str(uploads), assets_dir=str(assets), hint=hints[event])
+
+
+async def _uncount(cluster: Cluster, files: str, total: str, size: int) -> None:
+    await cluster.increase(files, -1, _DAY)
+    await cluster.increase(total, -size, _DAY)

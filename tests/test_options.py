@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flet_core.types import WebRenderer
+
+from flet_fastapi.errors import OptionError
+from flet_fastapi.options import Limits, Options, origin_of
+
+
+def test_defaults_are_flets() -> None:
+    options = Options.load()
+    assert options.web_renderer is WebRenderer.CANVAS_KIT
+    assert (options.route_url_strategy, options.use_color_emoji) == ("path", False)
+    assert (options.session_timeout_seconds, options.oauth_state_timeout_seconds) == (3600, 600)
+    assert (options.websocket_endpoint, options.upload_endpoint, options.oauth_endpoint) == (
+        "ws", "upload", "oauth_callback",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("assets_dir", "/does/not/exist"),
+        ("assets_dir", "/etc/passwd"),
+        ("assets_dir", 5),
+        ("assets_dir", "a\0b"),
+        ("upload_dir", "/etc/passwd"),
+        ("upload_dir", "/tmp/a\0b"),
+        ("upload_dir", ["/tmp"]),
+        ("app_name", 5),
+        ("app_name", "x" * 1001),
+        ("web_renderer", "opengl"),
+        ("web_renderer", None),
+        ("route_url_strategy", "query"),
+        ("use_color_emoji", "maybe"),
+        ("max_upload_size", 0),
+        ("max_upload_size", -1),
+        ("max_upload_size", True),
+        ("max_upload_size", "big"),
+        ("max_upload_size", 1.5),
+        ("session_timeout_seconds", -1),
+        ("session_timeout_seconds", None),
+        ("session_timeout_seconds", float("inf")),
+        ("session_timeout_seconds", float("nan")),
+        ("session_timeout_seconds", 10**12),
+        ("session_timeout_seconds", False),
+        ("oauth_state_timeout_seconds", 0),
+        ("secret_key", ""),
+        ("secret_key", " , "),
+        ("secret_key", 5),
+        ("secret_key", []),
+        ("proxy_path", "/a/../b"),
+        ("proxy_path", "a b\n"),
+        ("upload_endpoint_path", "http://x?y"),
+        ("upload_endpoint_path", "/a{b}"),
+    ],
+)
+def test_wrong_parameter_is_named(name: str, value: Any) -> None:
+    with pytest.raises(OptionError) as caught:
+        Options.load(**{name: value})
+    assert caught.value.name == name
+    assert str(caught.value).startswith(f"{name}: ")
+
+
+def test_unknown_parameter_is_named() -> None:
+    with pytest.raises(OptionError, match="colour"):
+        Options.load(colour="red")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FLET_SESSION_TIMEOUT", "soon"),
+        ("FLET_SESSION_TIMEOUT", "-1"),
+        ("FLET_SESSION_TIMEOUT", "1e3"),
+        ("FLET_OAUTH_STATE_TIMEOUT", "0"),
+        ("FLET_UPLOAD_DIR", "/etc/passwd"),
+        ("FLET_ASSETS_DIR", "/does/not/exist"),
+        ("FLET_MAX_UPLOAD_SIZE", "10MB"),
+        ("FLET_WEB_RENDERER", "opengl"),
+        ("FLET_WEB_ROUTE_URL_STRATEGY", "query"),
+        ("FLET_WEB_USE_COLOR_EMOJI", "maybe"),
+        ("FLET_WEB_NO_CDN", "2"),
+        ("FLET_WEBSOCKET_HANDLER_ENDPOINT", "/"),
+        ("FLET_UPLOAD_HANDLER_ENDPOINT", "a?b"),
+        ("FLET_OAUTH_CALLBACK_HANDLER_ENDPOINT", "../x"),
+    ],
+)
+def test_wrong_variable_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(OptionError, match=variable) as caught:
+        Options.load()
+    assert value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FLET_MAX_SESSIONS", "0"),
+        ("FLET_MAX_FRAME_SIZE", "1MB"),
+        ("FLET_DEBUG", "perhaps"),
+        ("FLET_CLUSTER_URL", "mysql://x"),
+        ("FLET_OAUTH_REDIRECT_ORIGINS", "https://a.example/path"),
+        ("FLET_HANDLER_THREADS", "-3"),
+    ],
+)
+def test_wrong_limit_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(OptionError, match=variable):
+        Limits.load()
+
+
+def test_variable_overrides_the_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLET_SESSION_TIMEOUT", "7")
+    assert Options.load(session_timeout_seconds=9).session_timeout_seconds == 7
+
+
+def test_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLET_SESSION_TIMEOUT", "")
+    assert Options.load(session_timeout_seconds=9).session_timeout_seconds == 9
+
+
+def test_wrong_argument_under_a_right_variable_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLET_SESSION_TIMEOUT", "7")
+    assert Options.load(session_timeout_seconds="x").session_timeout_seconds == 7
+
+
+@pytest.mark.parametrize("secret", ["k" * 40, "old,new"])
+def test_secret_is_in_no_error_and_no_repr(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    assert secret not in repr(Options.load(secret_key=secret))
+    with pytest.raises(OptionError) as caught:
+        Options.load(secret_key=(secret, 5))
+    assert secret not in str(caught.value)
+    assert "'5'" not in repr(caught.value)
+
+
+def test_keys_may_be_several() -> None:
+    options = Options.load(secret_key="new, old")
+    assert [key.get_secret_value() for key in options.secret_key or ()] == ["new", "old"]
+
+
+@pytest.mark.parametrize(("given", "path"), [("upload", "upload"), ("/a/b/", "a/b"), ("//x", "x")])
+def test_endpoints_are_normal_paths(monkeypatch: pytest.MonkeyPatch, given: str, path: str) -> None:
+    monkeypatch.setenv("FLET_UPLOAD_HANDLER_ENDPOINT", given)
+    assert Options.load().upload_endpoint == path
+
+
+def test_directories_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Options.load(upload_dir="up").upload_dir == tmp_path / "up"
+
+
+def test_options_cannot_be_changed() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        Options.load().app_name = "x"
+
+
+@pytest.mark.parametrize("renderer", ["canvaskit", " CanvasKit ", WebRenderer.CANVAS_KIT])
+def test_renderer_may_be_a_member_or_its_value(renderer: Any) -> None:
+    assert Options.load(web_renderer=renderer).web_renderer is WebRenderer.CANVAS_KIT
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://Example.COM:443/x?y", "https://example.com"),
+        ("http://a:80", "http://a"),
+        ("http://a:8000", "http://a:8000"),
+        ("https://[::1]:443", "https://[::1]"),
+    ],
+)
+def test_origin_as_browsers_write_it(url: str, origin: str) -> None:
+    assert origin_of(url) == origin
+
+
+@pytest.mark.parametrize("url", ["", "x", "ftp://a", "https://", "https://u@a", "https://a\n", "https://a:99999"])
+def test_what_has_no_origin(url: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        origin_of(url)
+
+
+@pytest.mark.parametrize("variable", ["APP_NAME", "FLET_APP_NAME", "FLET_NO_CDN", "flet_session_timeout"])
+def test_only_the_documented_variables_count(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "other")
+    assert Options.load() == Options.load(app_name=None)
+
+
+@pytest.mark.parametrize("key", [[""], ["good", " "]])
+def test_a_blank_key_is_refused(key: list[str]) -> None:
+    with pytest.raises(OptionError, match="secret_key: must not be empty"):
+        Options.load(secret_key=key)
