@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from .errors import CloseConnection, InvalidFrame, Unsettled
 from .generations.base import Event, Frame, Generation, Register, Updates
-from .identity import Header, browser_cookie, new_id, read_browser
+from .identity import Header, browser_cookie, new_id
 from .logs import get_logger
 from .manager import AppManager
 from .session import Session
@@ -43,9 +43,12 @@ class Connection:
         "browser", "issued_cookie", "received", "scope", "sending_since", "sent", "session",
     )  # fmt: skip
 
-    def __init__(self, manager: AppManager, generation: Generation, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, manager: AppManager, generation: Generation, browser: str | None,
+        scope: Scope, receive: Receive, send: Send,
+    ) -> None:  # fmt: skip
         self.scope = scope
-        self.browser = read_browser(scope)
+        self.browser = browser
         self.issued_cookie: str | None = None
         self.session: Session | None = None
         self.sending_since = 0.0

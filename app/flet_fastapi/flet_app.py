@@ -105,7 +105,7 @@ class FletApp:
         except HandshakeRefused as refusal:
             await refusal.answer(scope, send)
             return
-        connection = Connection(manager, self._generation, scope, receive, send)
+        connection = Connection(manager, self._generation, place.browser, scope, receive, send)
         manager.opened(connection)
         try:
             await connection.run(self._admitted)

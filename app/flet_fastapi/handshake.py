@@ -117,21 +117,24 @@ class DoorServer(Protocol):
 
 
 class Place:
-    """What an admitted connection takes of its address's and its browser's room; `leave` when it ends."""
+    """What an admitted connection takes of its address's and its browser's room; `leave` when it ends.
 
-    __slots__ = ("_address", "_browser", "_handshakes")
+    `browser` is the value of its cookie.
+    """
+
+    __slots__ = ("_address", "_handshakes", "browser")
 
     def __init__(self, handshakes: Handshakes, address: str | None, browser: str | None) -> None:
         self._handshakes: Handshakes | None = handshakes
         self._address = address
-        self._browser = browser
+        self.browser = browser
 
     def leave(self) -> None:
         """Give the room back; to call it again changes nothing."""
         handshakes, self._handshakes = self._handshakes, None
         if handshakes is not None:
             handshakes.addresses.leave(self._address)
-            handshakes.browsers.leave(self._browser)
+            handshakes.browsers.leave(self.browser)
 
 
 class Handshakes:
@@ -322,20 +325,25 @@ def _check_foreign(origin: str, own: str, allowed: tuple[str, ...]) -> None:
 
 def _checked_host(scope: Scope, allowed: tuple[str, ...]) -> str:
     hosts = _values(scope, b"host")
-    parts = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
-    if parts is None or int(parts[2] or 0) > 65_535 or not _is_origin(f"http://{hosts[0]}"):
+    name = _host_name(hosts[0]) if len(hosts) == 1 else None
+    if name is None:
         raise HandshakeRefused("bad_host")
-    if allowed and parts[1].lower() not in allowed:
+    if allowed and name not in allowed:
         raise HandshakeRefused("unknown_host")
     return hosts[0]
 
 
-def _is_origin(url: str) -> bool:
+@lru_cache(256)
+def _host_name(host: str) -> str | None:
+    """The name in a `Host` header, in lower case; None if the header is malformed."""
+    parts = _HOST.fullmatch(host)
+    if parts is None or int(parts[2] or 0) > 65_535:
+        return None
     try:
-        origin_of(url)
+        origin_of(f"http://{host}")
     except ValueError:  # brackets with something else in them than an IPv6 address
-        return False
-    return True
+        return None
+    return parts[1].lower()
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:

@@ -9,9 +9,7 @@ import base64
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Sequence
-from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from collections.abc import Sequence
 
 from itsdangerous import BadSignature, Signer, URLSafeTimedSerializer
 from pydantic import SecretStr
@@ -109,8 +107,8 @@ def hide_query(scope: Scope) -> QueryParams:
 
 def read_browser(scope: Scope) -> str | None:
     """The browser's cookie value; a value that cannot be ours counts as none."""
-    morsel = _cookies(value for key, value in scope["headers"] if key == b"cookie").get(_cookie_name(scope))
-    return morsel if morsel is not None and _COOKIE_VALUE.fullmatch(morsel) else None
+    value = _cookie(scope, _cookie_name(scope))
+    return value if value is not None and _COOKIE_VALUE.fullmatch(value) else None
 
 
 def browser_cookie(scope: Scope, value: str) -> Header:
@@ -129,14 +127,13 @@ def _cookie_name(scope: Scope) -> str:
     return f"__Host-{_COOKIE}" if is_secure(scope) else _COOKIE
 
 
-def _cookies(headers: Iterable[bytes]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for value in headers:
-        # SimpleCookie drops everything after one cookie that it cannot parse, so each is parsed alone
-        for part in value.decode("latin-1").split(";"):
-            try:
-                parsed: Any = SimpleCookie(part.strip())
-            except CookieError:
-                continue
-            found |= {name: morsel.value for name, morsel in parsed.items() if name not in found}
-    return found
+def _cookie(scope: Scope, wanted: str) -> str | None:
+    """The first cookie of this name (RFC 6265, 5.4); what else is in the headers need not be well-formed."""
+    for key, header in scope["headers"]:
+        if key != b"cookie":
+            continue
+        for pair in header.decode("latin-1").split(";"):
+            name, _, value = pair.partition("=")
+            if name.strip() == wanted:
+                return str(value.strip())
+    return None

@@ -7,7 +7,7 @@ ASGI as uvicorn's own classes have it, made for many mostly idle connections tha
 - Most of what comes from a browser is one whole small text frame, so that has a path of its own.
 - Reading pauses when the application is `HIGH_WATER` behind, not after every message; `send` waits while the peer is.
 
-Handshake, extension negotiation, unmasking and close frames are those of the `websockets` library.
+Extension negotiation, unmasking and close frames are those of the `websockets` library; `upgrade` has the handshake.
 """
 
 import asyncio
@@ -22,17 +22,16 @@ from urllib.parse import quote, unquote
 from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected, get_client_addr, get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
-from websockets.datastructures import Headers
 from websockets.exceptions import ProtocolError
-from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import Close
-from websockets.http11 import Request, Response
-from websockets.server import ServerProtocol
+from websockets.http11 import Response
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # a platform without the compiled extension
     from websockets.utils import apply_mask
+
+from .upgrade import Upgrade, read_upgrade, refusal
 
 Message = dict[str, Any]
 
@@ -133,7 +132,6 @@ class WebSocketProtocol(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answer",
         "_app_state",
         "_buffer",
         "_config",
@@ -154,6 +152,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_state",
         "_timer",
         "_transport",
+        "_upgrade",
         "_waiter",
         "_window",
         "_writable",
@@ -199,7 +198,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._deadline = 0.0
 
         # Until the handshake is answered
-        self._answer: Response | None = None
+        self._upgrade: Upgrade | None = None
         self._denial: tuple[int, list[tuple[bytes, bytes]], bytearray] | None = None
         self._scope: Message = {}
 
@@ -254,7 +253,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._give({"type": "websocket.receive", "text": text}, len(text))
         elif self._state == LINGERING:
             pass
-        elif self._answer is None and self._state == CONNECTING:
+        elif self._upgrade is None and self._state == CONNECTING:
             self._handshake(data)
         else:
             self._keep(data)
@@ -477,33 +476,23 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _handshake(self, data: bytes) -> None:
         """`data` is the whole request: uvicorn's HTTP protocols parse it first and hand it on in one piece."""
-        extensions = [ServerPerMessageDeflateFactory(True, True)] if self._config.ws_per_message_deflate else []
-        handshake = ServerProtocol(extensions=extensions, max_size=0)
-        handshake.receive_data(data)
-        requests = handshake.events_received()
-        if not requests or not isinstance(requests[0], Request):
-            self._respond(HTTPStatus.BAD_REQUEST, [], b"")
+        upgrade = read_upgrade(data, compress=self._config.ws_per_message_deflate)
+        if isinstance(upgrade, Response):
+            self._write_response(upgrade)
             return
-        answer = handshake.accept(requests[0])
-        if answer.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            self._write_response(answer)
-            return
-        self._answer = answer
-        self._window = max((agreed_window(extension) for extension in handshake.extensions), default=0)
-        self._start(requests[0])
-
-    def _start(self, request: Request) -> None:
-        self._scope = self._make_scope(request)
+        self._upgrade = upgrade
+        self._window = upgrade.window
+        self._scope = self._make_scope(upgrade)
         self._messages.append({"type": "websocket.connect"})
         context = contextvars.Context() if getattr(self._config, "reset_contextvars", False) else None
         task = self._loop.create_task(self._run(self._scope), context=context)
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
 
-    def _make_scope(self, request: Request) -> Message:
-        path, _, query = request.path.partition("?")
+    def _make_scope(self, upgrade: Upgrade) -> Message:
+        path, _, query = upgrade.target.partition("?")
         root = self._config.root_path
-        offers = request.headers.get_all("Sec-WebSocket-Protocol")
+        offers = [value.decode("latin-1") for name, value in upgrade.fields if name == b"sec-websocket-protocol"]
         return {
             "type": "websocket",
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
@@ -515,9 +504,7 @@ class WebSocketProtocol(asyncio.Protocol):
             "path": root + unquote(path),
             "raw_path": (root + path).encode("ascii"),
             "query_string": query.encode("ascii"),
-            "headers": [
-                (name.lower().encode("ascii"), value.encode("latin-1")) for name, value in request.headers.raw_items()
-            ],
+            "headers": upgrade.fields,
             "subprotocols": [token.strip() for offer in offers for token in offer.split(",")],
             "state": self._app_state.copy(),
             "extensions": {"websocket.http.response": {}},
@@ -541,16 +528,14 @@ class WebSocketProtocol(asyncio.Protocol):
             raise RuntimeError(f"expected the websocket to be accepted or refused, not {kind!r}")
 
     def _accept(self, message: Message) -> None:
-        assert self._answer is not None
-        headers = self._answer.headers
-        del headers["Date"]  # uvicorn's default headers bring it
-        headers.update(decode_headers([*self._server.default_headers, *message.get("headers", [])]))
+        assert self._upgrade is not None
+        fields = [*self._server.default_headers, *message.get("headers", ())]
         if message.get("subprotocol"):
-            headers["Sec-WebSocket-Protocol"] = message["subprotocol"]
+            fields.append((b"Sec-WebSocket-Protocol", message["subprotocol"].encode()))
         self._log("[accepted]")
         self._state = OPEN
-        self._transport.write(self._answer.serialize())
-        self._answer, self._scope = None, {}
+        self._transport.write(self._upgrade.answer(fields))
+        self._upgrade, self._scope = None, {}
         self._keep_alive()
         if self._paused:
             self._resume()
@@ -566,10 +551,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Refuse the handshake with this response."""
-        fields = Headers(decode_headers([*self._server.default_headers, *headers]))
-        fields.setdefault("Content-Length", str(len(body)))
-        fields.setdefault("Connection", "close")
-        self._write_response(Response(status, phrase(status), fields, body))
+        self._write_response(refusal(status, [*self._server.default_headers, *headers], body))
 
     def _write_response(self, response: Response) -> None:
         self._transport.write(response.serialize())
@@ -676,18 +658,3 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._writable is None:
             self._release()
             self._transport.write(b"\x89\x00")
-
-
-def agreed_window(extension: object) -> int:
-    return extension.local_max_window_bits if isinstance(extension, PerMessageDeflate) else 0
-
-
-def decode_headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-
-
-def phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import datetime as dt
 import inspect
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +16,8 @@ import flet_core as ft
 import pytest
 from flet_core.page import PageDisconnectedException
 from flet_core.pubsub import PubSubHub
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flet_fastapi.generations import _flet_core
 
@@ -89,6 +93,18 @@ def test_set_property_is_not_sent_back(page: Any, link: Link) -> None:
     assert not link.commands
 
 
+def test_first_properties_are_as_if_set_one_by_one(page: Any, link: Link) -> None:
+    values = {"route": "/a", "width": "640", "platform": ""}
+    other = ft.Page(link, "session", page.loop, page.executor)
+    _flet_core.set_first_properties(page, values)
+    for name, value in values.items():
+        _flet_core.set_property(other, name, value)
+    assert page._Control__attrs == other._Control__attrs
+    assert (page.route, page.width) == ("/a", 640)
+    page.update()
+    assert not [command for command in link.commands if command.name == "set"]
+
+
 def test_properties_are_what_an_update_would_send(page: Any, link: Link) -> None:
     control = ft.TextField(value="a", width=1.5, read_only=True, autofocus=False, label=None)
     page.add(control)
@@ -102,8 +118,6 @@ def test_properties_are_what_an_update_would_send(page: Any, link: Link) -> None
 
 
 def test_dates_are_iso(page: Any) -> None:
-    import datetime as dt
-
     picker = ft.DatePicker(value=dt.datetime(2024, 9, 3, 10, 0), first_date=dt.datetime(2024, 1, 1))
     page.overlay.append(picker)
     page.update()
@@ -218,6 +232,106 @@ def test_the_short_way_sends_what_the_long_one_would(guarded: Any, page: Any, li
     assert guarded.sent == [(texts[0].uid, command.attrs)]
     guarded.update(texts[0])
     assert len(guarded.sent) == 1
+
+
+class Late(ft.Column):  # type: ignore[misc]
+    """Makes its children when it is updated."""
+
+    def before_update(self) -> None:
+        super().before_update()
+        if self.data and not self.controls:
+            self.controls.append(ft.Text("late"))
+
+
+class Alone(ft.Column):  # type: ignore[misc]
+    def is_isolated(self) -> bool:
+        return True
+
+
+KINDS: list[Callable[[], Any]] = [
+    lambda: ft.Text("text"), lambda: ft.Row([ft.Text("inner")]), Late, Alone, ft.Column,
+    lambda: ft.DatePicker(value=dt.datetime(2024, 9, 3)), lambda: ft.Container(ft.Switch(value=True), padding=3),
+]  # fmt: skip
+
+
+def edit(column: Any, what: str, at: int, number: int) -> None:
+    """One change of the controls below a column."""
+    controls = column.controls
+    one = controls[at % len(controls)] if controls else column
+    match what:
+        case "insert":
+            controls.insert(at % (len(controls) + 1), KINDS[number % len(KINDS)]())
+        case "remove" if controls:
+            controls.remove(one)
+        case "turn":
+            controls.reverse()
+        case "visible":
+            one.visible = bool(number % 2)
+        case "width":
+            one.width = number or None
+        case "tooltip":
+            one.tooltip = ft.Tooltip(str(number))
+        case "data":
+            one.data = number
+        case "inner" if isinstance(one, ft.Row):
+            one.controls.append(ft.Text(str(number)))
+        case "value" if isinstance(one, ft.Text | ft.DatePicker):
+            one.value = dt.datetime(2024, 9, 1 + number) if isinstance(one, ft.DatePicker) else str(number)
+
+
+EDITS = st.tuples(
+    st.sampled_from(["insert", "remove", "turn", "visible", "width", "tooltip", "data", "inner", "value"]),
+    st.integers(0, 9), st.integers(0, 9),
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(EDITS, max_size=8), max_size=6))
+def test_an_update_sends_what_flets_own_sends(rounds: list[list[tuple[str, int, int]]]) -> None:
+    loop, pool = asyncio.new_event_loop(), ThreadPoolExecutor(1)
+    links, said = (Link(), Link()), []
+    try:
+        pages = [kind(link, "session", loop, pool) for kind, link in zip((ft.Page, Guarded), links, strict=True)]
+        columns = [ft.Column() for _ in pages]
+        for page, column, link in zip(pages, columns, links, strict=True):
+            page.add(column)
+            for edits in rounds:
+                for one in edits:
+                    edit(column, *one)
+                page.update()
+                if column.controls:
+                    page.update(*column.controls[:2])
+            said.append((link.commands, list(page.index)))
+    finally:
+        loop.close()
+        pool.shutdown()
+        for link in links:
+            link.pubsubhub._PubSubHub__loop.close()
+    assert said[0] == said[1]
+
+
+def test_all_updates_go_through_what_is_overridden(guarded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, seen = ft.Text("x"), []
+    column = ft.Column([text])
+    guarded.add(column)
+    monkeypatch.setattr(_flet_core, "_add_changes", lambda *a, **k: seen.append(a[0]))
+    guarded.update()
+    guarded.update(column, text)
+    column.update()
+    assert seen == [guarded, column, text, column]
+
+
+def test_an_overridden_build_is_called(guarded: Any) -> None:
+    class Mine(ft.Column):  # type: ignore[misc]
+        calls = 0
+
+        def build_update_commands(self, *args: Any, **kwargs: Any) -> None:
+            self.calls += 1
+            super().build_update_commands(*args, **kwargs)
+
+    mine = Mine([ft.Text("x")])
+    guarded.add(mine)
+    guarded.update()
+    assert mine.calls == 1
 
 
 def test_before_update_is_called_on_the_short_way(guarded: Any) -> None:

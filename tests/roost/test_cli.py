@@ -31,7 +31,7 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def answer(process: subprocess.Popen[str], url: str) -> str:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 100
     while process.poll() is None and time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": "text/html"})) as response:

@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
+from operator import is_
 from threading import Lock
 from typing import Any
 
 from flet_core import Control, Page
 from flet_core.page import PageDisconnectedException
+from flet_core.protocol import Command
 
 from ..logs import get_logger
 
 log = get_logger(__name__)
+
+Index = dict[str, Control]
 
 # What is in them can be reached only while they are open.
 _DIALOGS = frozenset({"alertdialog", "bottomsheet", "cupertinoalertdialog", "cupertinobottomsheet"})
@@ -34,6 +38,11 @@ def set_property(control: Control, name: str, value: str) -> None:
     control._set_attr(name, value, dirty=False)
 
 
+def set_first_properties(control: Control, values: Mapping[str, str]) -> None:
+    """The same for several properties that a new control does not have yet; their names are in lower case."""
+    control._Control__attrs.update({name: (value, False) for name, value in values.items()})
+
+
 def get_property(control: Control, name: str) -> Any:
     return control._get_attr(name)
 
@@ -41,14 +50,31 @@ def get_property(control: Control, name: str) -> Any:
 def properties(control: Control) -> Iterator[tuple[str, str]]:
     """All properties with a value, as the client wants them: also those that no `update()` has sent yet."""
     for name, (value, _) in list(control._Control__attrs.items()):
-        if value is None or value == "" or name == "id":
-            continue
-        if isinstance(value, bool):
-            yield name, "true" if value else "false"
-        elif isinstance(value, dt.date):
-            yield name, value.isoformat()
-        else:
-            yield name, str(value)
+        if value is not None and value != "" and name != "id":
+            yield name, _text(value)
+
+
+def changes(control: Control) -> dict[str, str]:
+    """The properties that an `update()` has to send. From now on they count as sent."""
+    if not control.uid:
+        return {}
+    control._before_build_command()
+    control.before_update()
+    attributes = control._Control__attrs
+    new = [name for name, (_, dirty) in list(attributes.items()) if dirty and name != "id"]
+    changed: dict[str, str] = {}
+    for name in sorted(new):
+        value = attributes[name][0]
+        if value is not None:
+            changed[name] = _text(value)
+            attributes[name] = (value, False)
+    return changed
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.isoformat() if isinstance(value, dt.date) else str(value)
 
 
 class Reach(Enum):
@@ -112,8 +138,32 @@ def close(page: Page) -> None:
     page._close()
 
 
+def _add_changes(
+    control: Control, index: Index, commands: list[Command], added: list[Control], removed: list[Control],
+    *, isolated: bool = False,
+) -> None:  # fmt: skip
+    """What `control.build_update_commands` does, in half the time where all children are those of before."""
+    if type(control).build_update_commands is not Control.build_update_commands or not _keeps_children(control):
+        control.build_update_commands(index, commands, added, removed, isolated)
+        return
+    if changed := changes(control):
+        commands.append(Command(0, "set", [control.uid], changed, []))
+    if isolated:
+        return
+    if not _keeps_children(control):  # its `before_update` has made some
+        control.build_update_commands(index, commands, added, removed)
+        return
+    for child in list(control._previous_children):
+        _add_changes(child, index, commands, added, removed, isolated=child.is_isolated())
+
+
+def _keeps_children(control: Control) -> bool:
+    before, now = control._previous_children, control._get_children()
+    return len(before) == len(now) and all(map(is_, before, now))
+
+
 class GuardedPage(Page):
-    """A page with a shorter way for the most frequent update, and without a trap."""
+    """A page with a shorter way for the most frequent updates, and without a trap."""
 
     def update(self, *controls: Control) -> None:
         """As in Flet. A control without children takes a way without the comparison of children."""
@@ -124,10 +174,21 @@ class GuardedPage(Page):
         with update_lock(self):
             if self.connection is None:
                 raise PageDisconnectedException("Page has been disconnected")
-            if attributes := control._build_command(update=True).attrs:
-                self.send_properties(str(control.uid), attributes)
+            if changed := changes(control):
+                self.send_properties(str(control.uid), changed)
         if control._get_children():
             super().update(control)  # its `before_update` has made some
+
+    def _Page__prepare_update(  # noqa: N802  the name of what every update of flet_core goes through
+        self, *controls: Control
+    ) -> tuple[list[Command], list[Control], list[Control]]:
+        """The commands of an update, and the controls that it adds and removes."""
+        commands: list[Command] = []
+        added: list[Control] = []
+        removed: list[Control] = []
+        for control in controls:
+            _add_changes(control, self.index, commands, added, removed)
+        return commands, added, removed
 
     def send_properties(self, uid: str, attributes: dict[str, str]) -> None:
         """Tell the client what has changed in one control."""

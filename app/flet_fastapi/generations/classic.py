@@ -430,8 +430,7 @@ class ClassicPage(SessionPage):
         # a Page makes itself the current one of the context it is made in
         self._page = _Page(self._link, host)
         self.context: Context = copy_context()
-        for prop, value in self._link.answers.items():
-            _flet_core.set_property(self._page, prop, value)
+        _flet_core.set_first_properties(self._page, self._link.answers)
 
     @property
     def argument(self) -> Page:
