@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import flet_core as ft
 import pytest
@@ -15,10 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.exceptions import InvalidStatus
 
+import flet_fastapi
+from flet_fastapi.handshake import _ANSWERS
 from flet_fastapi.identity import new_id
+from tests.conftest import Logs
 from tests.support.classic_client import ClassicClient
 from tests.support.servers import Server, uvicorn_server
-from tests.support.serving import WEBSOCKETS, Served, serving
+from tests.support.serving import WEBSOCKETS, Served, serving, uvicorn_in_process
 
 PROGRAM = """
 import flet as ft
@@ -78,16 +83,6 @@ async def test_native_client_is_let_in_if_that_is_set(ws: str) -> None:
 
 
 @BOTH
-async def test_too_many_handshakes_are_told_to_wait(ws: str) -> None:
-    async with refusing(ws, handshake_burst=2, handshakes_per_second=1) as served:
-        await served.visit()
-        await served.visit()
-        response = (await refused(served)).response
-        assert (response.status_code, response.headers["Retry-After"]) == (429, "5")
-        assert served.counted("flet_handshakes_refused_total", reason="rate") == 1
-
-
-@BOTH
 async def test_connection_that_ends_makes_room(ws: str) -> None:
     async with refusing(ws, max_connections_per_browser=1) as served:
         browser = {"cookies": {"flet_browser": new_id()}}
@@ -96,6 +91,75 @@ async def test_connection_that_ends_makes_room(ws: str) -> None:
         await first.abort()
         await served.until(lambda: not served.manager.connections)
         assert (await served.visit(**browser)).open
+
+
+@dataclass(frozen=True)
+class Row:
+    """A handshake that differs from the usual one in `headers`, perhaps with another websocket open, and its answer."""
+
+    status: int
+    headers: dict[str, str | bytes | None] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
+    crowded: bool = False
+
+
+BROWSER = new_id()
+COOKIE = {"Cookie": f"flet_browser={BROWSER}"}
+REFUSALS = {
+    "bad_host": Row(400, {"Host": "app.test/x"}),
+    "unknown_host": Row(421, limits={"allowed_hosts": "other.test"}),
+    "bad_origin": Row(403, {"Origin": "http://app.test/"}),
+    "no_origin": Row(403, {"Origin": None}),
+    "cross_origin": Row(403, {"Origin": "http://evil.test"}),
+    "rate": Row(429, limits={"handshake_burst": 1, "handshakes_per_second": 1}, crowded=True),
+    "address_connections": Row(429, limits={"max_connections_per_address": 1}, crowded=True),
+    "browser_connections": Row(429, COOKIE, {"max_connections_per_browser": 1}, crowded=True),
+    "unregistered": Row(503, limits={"max_unregistered": 1}, crowded=True),
+}
+
+
+def test_every_refusal_stands_in_the_table() -> None:
+    assert {reason: row.status for reason, row in REFUSALS.items()} == {
+        reason: status for reason, (status, _) in _ANSWERS.items()
+    }
+
+
+@BOTH
+@pytest.mark.parametrize("reason", REFUSALS)
+async def test_refused_handshake_is_told_why(ws: str, reason: str, logs: Logs) -> None:
+    row = REFUSALS[reason]
+    async with refusing(ws, **row.limits) as served:
+        if row.crowded:
+            await served.open(cookies={"flet_browser": BROWSER})
+        status, headers, body = await answer_to(urlsplit(served.url).netloc, handshake({**USUAL, **row.headers}))
+        assert (status, served.counted("flet_handshakes_refused_total", reason=reason)) == (row.status, 1)
+        assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
+        assert headers.get("retry-after") == ("5" if status in (429, 503) else None)
+        assert (headers["content-type"], "set-cookie" in headers) == ("text/plain; charset=utf-8", False)
+        assert body == _ANSWERS[reason][1]
+        assert "Traceback" not in logs.text
+
+
+@BOTH
+@pytest.mark.parametrize(("trusted", "status"), [("127.0.0.1", 101), ("192.0.2.1", 403)])
+async def test_scheme_of_the_apps_origin_is_what_the_trusted_proxy_says(ws: str, trusted: str, status: int) -> None:
+    app = flet_fastapi.app(main)
+    under_tls = handshake({**USUAL, "Origin": "https://app.test", "X-Forwarded-Proto": "https"})
+    async with uvicorn_in_process(app, WEBSOCKETS[ws], lifespan="on", forwarded_allow_ips=trusted) as address:
+        assert (await answer_to(address, under_tls))[0] == status
+
+
+async def answer_to(address: str, request: bytes) -> tuple[int, Mapping[str, str], str]:
+    host, port = address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request)
+    try:
+        line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+        headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in fields)}
+        return int(line.split()[1]), headers, (await reader.readexactly(int(headers.get("content-length", 0)))).decode()
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 # --- any bytes -------------------------------------------------------------------------------------------------------

@@ -21,12 +21,13 @@ import flet_fastapi
 
 app = flet_fastapi.app(lambda page: None, upload_dir="uploads", max_upload_size=1000, secret_key="k" * 32)
 """
-# Not checked: that what fits the description is accepted (a signature and a state cannot be made up), and that other
-# methods are refused (they are left to the web client, whose pages may have the same path).
+# Not checked: that what fits the description is accepted (a signature and a state cannot be made up), and that `Allow`
+# names all methods of a path (it names the endpoint's, which does not know of the web client's pages).
 CHECKS = [
     not_a_server_error, openapi.status_code_conformance, openapi.content_type_conformance,
     openapi.response_headers_conformance, openapi.response_schema_conformance, openapi.negative_data_rejection,
-    openapi.missing_required_header, openapi.use_after_free, openapi.ensure_resource_availability,
+    openapi.missing_required_header, openapi.unsupported_method, openapi.use_after_free,
+    openapi.ensure_resource_availability,
 ]  # fmt: skip
 
 

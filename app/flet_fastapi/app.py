@@ -70,10 +70,10 @@ def assemble(
         target.secret_paths = {f"/{options.upload_endpoint}", f"/{options.oauth_endpoint}"}
     upload = FletUpload.from_options(options, manager)
     target.router.routes.append(_Endpoint(f"/{options.upload_endpoint}", HostGuard(upload, manager), "PUT"))
-    oauth = HostGuard(FletOAuth.for_server(manager), manager)
+    oauth = HostGuard(FletOAuth.for_manager(manager), manager)
     target.router.routes.append(_Endpoint(f"/{options.oauth_endpoint}", oauth, "GET"))
     # what no route takes; a route of its own would hide those that are added later
-    client = FletStaticFiles.from_options(options, page_headers=page_headers, server=manager)
+    client = FletStaticFiles.from_options(options, page_headers=page_headers, manager=manager)
     target.router.default = client
     describe(target, options)
     manager.prepare(websocket.prepare)

@@ -97,7 +97,7 @@ class HandshakeRefused(FletFastAPIError):
         return [*headers, (b"retry-after", b"%d" % _RETRY_SECONDS)] if self.status in _LATER else headers
 
 
-class Server(Protocol):
+class Manager(Protocol):
     """What the door needs of `app_manager`."""
 
     @property
@@ -107,7 +107,7 @@ class Server(Protocol):
     def metrics(self) -> Metrics: ...
 
 
-class DoorServer(Protocol):
+class ManagerWithDoor(Protocol):
     """What has a door: `app_manager`."""
 
     @property
@@ -140,10 +140,10 @@ class Place:
 class Handshakes:
     """The door of one worker; `app_manager.part(Handshakes)` is the one of this worker."""
 
-    def __init__(self, server: Server, clock: Callable[[], float] = time.monotonic) -> None:
-        limits = server.limits
+    def __init__(self, manager: Manager, clock: Callable[[], float] = time.monotonic) -> None:
+        limits = manager.limits
         self._limits = limits
-        self._metrics = server.metrics
+        self._metrics = manager.metrics
         self._clock = clock
         self._logged: dict[str, float] = {}
         self.paces = Paces(limits.handshakes_per_second, limits.handshake_burst, clock)
@@ -214,14 +214,14 @@ class HostGuard:
     A page of another name that leads here (DNS rebinding) could read the answers: the browser takes them for its own.
     """
 
-    def __init__(self, app: ASGIApp, server: DoorServer) -> None:
+    def __init__(self, app: ASGIApp, manager: ManagerWithDoor) -> None:
         self._app = app
-        self._server = server
+        self._manager = manager
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             if scope["type"] == "http":
-                self._server.part(Handshakes).check_host(scope)
+                self._manager.part(Handshakes).check_host(scope)
         except HandshakeRefused as refusal:
             hide_query(scope)
             await refusal.answer_http(send)

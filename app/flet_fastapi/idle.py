@@ -10,7 +10,7 @@ from typing import Any, Protocol
 _LOOKS = 10
 
 
-class Session(Protocol):
+class Heard(Protocol):
     """What is known of a session here: `heard` counts its browser's frames."""
 
     @property
@@ -27,7 +27,7 @@ class Silence:
         self._timeout = timeout_seconds
         self._since: dict[Any, tuple[int, float]] = {}
 
-    def too_long(self, sessions: Iterable[Session], now: float) -> list[Any]:
+    def too_long(self, sessions: Iterable[Heard], now: float) -> list[Any]:
         """Look at all living sessions; those that have been silent for the timeout."""
         before = self._since
         self._since = {
@@ -36,7 +36,7 @@ class Silence:
         return [session for session, (_, since) in self._since.items() if now - since >= self._timeout]
 
     @staticmethod
-    def _mark(before: dict[Any, tuple[int, float]], session: Session, now: float) -> tuple[int, float]:
+    def _mark(before: dict[Any, tuple[int, float]], session: Heard, now: float) -> tuple[int, float]:
         mark = before.get(session)
         return mark if mark is not None and mark[0] == session.heard else (session.heard, now)
 

@@ -61,13 +61,13 @@ class SignInRefused(FletFastAPIError):
     """`page.login()` cannot go on; the text says why."""
 
 
-class Session(Protocol):
+class SigningIn(Protocol):
     """What the callback needs of a session."""
 
     async def authorize(self, answer: Mapping[str, str | None]) -> None: ...
 
 
-class Server(Protocol):
+class Manager(Protocol):
     """What sign-ins need of the manager."""
 
     @property
@@ -86,11 +86,11 @@ class Server(Protocol):
     async def open_cluster(self) -> Cluster:
         """The cluster, opened if it is not."""
 
-    def find_session(self, session_key: str) -> Session | None:
+    def find_session(self, session_key: str) -> SigningIn | None:
         """The living session with this key."""
 
     def part(self, kind: Callable[[Any], T]) -> T:
-        """The one `kind(server)` of this worker, made at first use; its `close()` is called at shutdown."""
+        """The one `kind(manager)` of this worker, made at first use; its `close()` is called at shutdown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +168,8 @@ class SignIns:
     What was begun here is known here at once; the cluster hears of it in the background and then decides who uses it.
     """
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
         self._here: dict[str, _Begun] = {}
         self._latest: dict[str, _Latest] = {}
         # plain functions begin sign-ins in their own threads
@@ -197,8 +197,8 @@ class SignIns:
         sign_in = SignIn(session_key, _hashed(browser), expires, complete_page_html, complete_page_url)
         with self._lock:
             earlier = self._remember(key, sign_in)
-        self._server.metrics.oauth.labels("started").inc()
-        self._server.loop.call_soon_threadsafe(self._share, key, earlier)
+        self._manager.metrics.oauth.labels("started").inc()
+        self._manager.loop.call_soon_threadsafe(self._share, key, earlier)
 
     def _remember(self, key: str, sign_in: SignIn) -> str | None:
         """Make this the session's newest sign-in; returns the key of the one that it ends."""
@@ -227,7 +227,7 @@ class SignIns:
         if begun is not None:
             value: bytes | None = begun.outcome or begun.sign_in.dump()
         else:
-            value = await (await self._server.open_cluster()).get(key)
+            value = await (await self._manager.open_cluster()).get(key)
         found = Found(_sign_in(value), value or b"")
         if time.time() >= found.sign_in.expires:
             raise _unknown()
@@ -249,7 +249,7 @@ class SignIns:
             if begun.saving is None or not await asyncio.shield(begun.saving):
                 return  # nobody else has heard of it
         try:
-            cluster = await self._server.open_cluster()
+            cluster = await self._manager.open_cluster()
             used = await cluster.swap(key, found.value, _DONE, found.sign_in.expires - time.time())
         except ClusterUnavailable:
             if begun is None:
@@ -265,13 +265,13 @@ class SignIns:
         self._forget_expired()
         begun = self._here.get(key)
         if begun is not None:
-            begun.saving = self._server.tasks.start(self._save(key, begun, earlier), "save_sign_in")
+            begun.saving = self._manager.tasks.start(self._save(key, begun, earlier), "save_sign_in")
 
     async def _save(self, key: str, begun: _Begun, earlier: str | None) -> bool:
         """Tell the other workers; whether they could use the sign-in since."""
         left = begun.sign_in.expires - time.time()
         try:
-            cluster = await self._server.open_cluster()
+            cluster = await self._manager.open_cluster()
             outcome = begun.outcome
             await cluster.put(key, outcome or begun.sign_in.dump(), left)
             if earlier is not None and earlier != key:
@@ -297,13 +297,13 @@ class FletOAuth:
     """The OAuth callback endpoint. Instances hold no state; make one per request or one for all."""
 
     def __init__(self) -> None:
-        self._server: Server = app_manager
+        self._manager: Manager = app_manager
 
     @classmethod
-    def for_server(cls, server: Server) -> FletOAuth:
+    def for_manager(cls, manager: Manager) -> FletOAuth:
         """The endpoint of another manager than `app_manager`."""
         endpoint = cls()
-        endpoint._server = server
+        endpoint._manager = manager
         return endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -322,7 +322,7 @@ class FletOAuth:
         except ClusterUnavailable as error:
             log.warning("sign_in_without_cluster", problem=error.problem)
             result, response = "unavailable", _busy()
-        self._server.metrics.oauth.labels(result).inc()
+        self._manager.metrics.oauth.labels(result).inc()
         return response
 
     async def _handle(self, request: Request) -> tuple[str, Response]:
@@ -330,23 +330,23 @@ class FletOAuth:
         if request.method != "GET":
             raise Refused("bad_request", Response(status_code=405, headers={**_HEADERS, "Allow": "GET"}))
         answer = _read_answer(query)
-        sign_ins = self._server.part(SignIns)
+        sign_ins = self._manager.part(SignIns)
         state = answer["state"] or ""
         found = await sign_ins.find(state)
         if not _same_browser(found.sign_in.browser, read_browser(request.scope)):
             raise _other_browser()
-        session = self._server.find_session(found.sign_in.session_key)
+        session = self._manager.find_session(found.sign_in.session_key)
         if session is None:
             raise _session_gone()
         await sign_ins.use(state, found)
         # the token request may take seconds; the popup need not wait for it
-        self._server.tasks.start(session.authorize(answer), "authorize")
+        self._manager.tasks.start(session.authorize(answer), "authorize")
         return self._completed(request, found.sign_in, answer)
 
     def _completed(self, request: Request, sign_in: SignIn, answer: Mapping[str, str | None]) -> tuple[str, Response]:
         result = "provider_error" if answer["error"] else "completed"
         if sign_in.complete_page_url is not None:
-            allowed = self._server.limits.oauth_redirect_origins
+            allowed = self._manager.limits.oauth_redirect_origins
             target = _target(request.scope, sign_in.complete_page_url, allowed)
             if target is not None:
                 return result, RedirectResponse(target, 303, _HEADERS)

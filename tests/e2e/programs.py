@@ -144,7 +144,10 @@ async def main(page):
     )
 
     def signed_in(e):
-        page.add(ft.Text(f"error {e.error}" if e.error else f"signed in as {page.auth.user.id}"))
+        if e.error:
+            page.add(ft.Text(f"error {e.error}"), ft.Text(f"because {e.error_description}"))
+        else:
+            page.add(ft.Text(f"signed in as {page.auth.user.id}"))
 
     async def popup(e):
         await page.login_async(provider)
@@ -154,8 +157,51 @@ async def main(page):
             provider, redirect_to_page=True, on_open_authorization_url=lambda url: page.launch_url(url, "_self")
         )
 
+    async def work(e):
+        page.add(ft.Text("It goes on"))
+
     page.on_login = signed_in
-    page.add(ft.TextButton("Sign in", on_click=popup), ft.TextButton("Sign in here", on_click=redirect))
+    page.add(
+        ft.TextButton("Sign in", on_click=popup), ft.TextButton("Sign in here", on_click=redirect),
+        ft.TextButton("Work", on_click=work),
+    )
+
+app = flet_fastapi.app(main)
+"""
+
+SIGNING_IN_WITH = """
+import os
+
+import flet as ft
+import flet_fastapi
+from flet.auth.providers import Auth0OAuthProvider, AzureOAuthProvider, GitHubOAuthProvider, GoogleOAuthProvider
+
+app_keys = {"client_id": "flet-app", "client_secret": "not-a-secret", "redirect_url": os.environ["CALLBACK"]}
+providers = {
+    "GitHub": GitHubOAuthProvider(**app_keys),
+    "Google": GoogleOAuthProvider(**app_keys),
+    "Azure": AzureOAuthProvider(**app_keys),
+    "Auth0": Auth0OAuthProvider("ann.auth0.test", **app_keys),
+}
+
+def main(page):
+    def signed_in(e):
+        user = page.auth.user
+        names = user and [user.id, user.get("name") or user["displayName"], user.get("email") or user["mail"]]
+        page.add(ft.Text(f"error {e.error}" if e.error else ", ".join(names)))
+
+    def go(url):
+        page.launch_url(url, "_self")
+
+    page.on_login = signed_in
+    for name, provider in providers.items():
+        page.add(
+            ft.TextButton(name, on_click=lambda e, p=provider: page.login(p)),
+            ft.TextButton(
+                f"{name} here",
+                on_click=lambda e, p=provider: page.login(p, redirect_to_page=True, on_open_authorization_url=go),
+            ),
+        )
 
 app = flet_fastapi.app(main)
 """

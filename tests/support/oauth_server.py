@@ -2,22 +2,24 @@
 
 `async with OAuthServer() as provider:` serves it from a thread of its own, so that a test may block the app's loop
 and still get its answers. The consent page has the buttons `#allow` and `#deny`; `consent` answers without it.
+It is also GitHub, Google, Azure and Auth0 to those who reach it by these names (`HOSTS`, see `internet.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import socket
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import uvicorn
 from authlib.oauth2.rfc6749 import AuthorizationServer, OAuth2Error, OAuth2Payload, OAuth2Request, grants  # type: ignore[import-untyped]
-from authlib.oauth2.rfc6749.errors import InvalidScopeError  # type: ignore[import-untyped]
+from authlib.oauth2.rfc6749.errors import InvalidRequestError, InvalidScopeError  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6750 import BearerTokenGenerator  # type: ignore[import-untyped]
 from authlib.oauth2.rfc7636 import CodeChallenge  # type: ignore[import-untyped]
 from authlib.oidc.core.grants import OpenIDCode  # type: ignore[import-untyped]
@@ -25,12 +27,48 @@ from joserfc.jwk import KeySet, RSAKey
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Host, Route, Router
 
 CLIENT_ID = "flet-app"
 CLIENT_SECRET = "not-a-secret"
 USER = {"sub": "ann", "name": "Ann <b>Example</b>", "email": "ann@example.com"}
 _SCOPES = {"openid", "profile", "email"}
+
+# Ann, in the words of each (docs.github.com "Get the authenticated user", developers.google.com "OpenID Connect",
+# learn.microsoft.com "Get a user", auth0.com "Get User Info").
+PROFILES: dict[str, Any] = {
+    "api.github.com/user": {"id": 583231, "login": "ann", "name": "Ann of GitHub", "email": None},
+    "api.github.com/user/emails": [
+        {"email": "old@example.com", "primary": False, "verified": True},
+        {"email": "ann@example.com", "primary": True, "verified": True},
+    ],
+    "www.googleapis.com/oauth2/v3/userinfo": {
+        "sub": "108204268033311374519", "name": "Ann of Google", "email": "ann@example.com", "email_verified": True,
+    },
+    "graph.microsoft.com/v1.0/me": {
+        "id": "87d349ed-44d7-43e1-9a83-5f2406dee5bd", "displayName": "Ann of Azure", "mail": "ann@example.com",
+    },
+    "ann.auth0.test/userinfo": {
+        "sub": "auth0|507f1f77bcf86cd799439011", "name": "Ann of Auth0", "email": "ann@example.com",
+    },
+}  # fmt: skip
+_CONSENTS = [
+    "github.com/login/oauth/authorize",
+    "accounts.google.com/o/oauth2/auth",
+    "login.microsoftonline.com/common/oauth2/v2.0/authorize",
+    "ann.auth0.test/authorize",
+]
+_TOKENS = [
+    "github.com/login/oauth/access_token",
+    "oauth2.googleapis.com/token",
+    "login.microsoftonline.com/common/oauth2/v2.0/token",
+    "ann.auth0.test/oauth/token",
+]
+_SCOPES_BY_NAME = {
+    "read:user", "user:email", "user.read", "offline_access",
+    "https://www.googleapis.com/auth/userinfo.email", "https://www.googleapis.com/auth/userinfo.profile",
+}  # fmt: skip
+HOSTS = {address.partition("/")[0] for address in (*PROFILES, *_CONSENTS, *_TOKENS)}
 
 _CONSENT = """<!doctype html><title>Sign in</title><form method="post">
 <p>{client} wants to know who you are.</p>
@@ -103,18 +141,23 @@ class Code:
 
 @dataclass
 class OAuthServer:
-    """`redirect_uris` must hold the app's callback URL; everything may be changed while it runs."""
+    """`redirect_uris` must hold the app's callback URL; everything may be changed while it runs.
+
+    The token endpoint answers after `token_delay` seconds, and not before `held`, if there is one, is set.
+    """
 
     redirect_uris: list[str] = field(default_factory=list)
     consent: Literal["ask", "allow", "deny"] = "ask"
     code_seconds: float = 60
     token_delay: float = 0
+    held: threading.Event | None = None
     require_pkce: bool = False
-    scopes: set[str] = field(default_factory=lambda: set(_SCOPES))
+    scopes: set[str] = field(default_factory=lambda: _SCOPES | _SCOPES_BY_NAME)
     url: str = ""
     codes: dict[str, Code] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     token_requests: int = 0
+    token_errors: list[str] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         listener = socket.create_server(("127.0.0.1", 0))
@@ -128,8 +171,14 @@ class OAuthServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self.held is not None:
+            self.held.set()
         self._uvicorn.should_exit = True
         await asyncio.to_thread(self._thread.join)
+
+    async def is_asked(self) -> bool:
+        """Whether anybody has come for a token."""
+        return self.token_requests > 0
 
     def provider(self, redirect_url: str, **extra: Any) -> dict[str, Any]:
         """The arguments of flet's `OAuthProvider` for this server.
@@ -152,6 +201,7 @@ class OAuthServer:
     def app(self) -> Starlette:
         return Starlette(
             routes=[
+                *self._by_name(),
                 Route("/authorize", self._authorize, methods=["GET", "POST"]),
                 Route("/token", self._token, methods=["POST"]),
                 Route("/userinfo", self._userinfo),
@@ -159,6 +209,18 @@ class OAuthServer:
                 Route("/.well-known/openid-configuration", self._configuration),
             ]
         )
+
+    def _by_name(self) -> list[Host]:
+        routes: dict[str, list[Route]] = {host: [] for host in sorted(HOSTS)}
+        for addresses, endpoint, methods in (
+            (PROFILES, self._profile, ["GET"]),
+            (_CONSENTS, self._authorize, ["GET", "POST"]),
+            (_TOKENS, self._token, ["POST"]),
+        ):
+            for address in addresses:
+                host, _, path = address.partition("/")
+                routes[host].append(Route(f"/{path}", endpoint, methods=methods))
+        return [Host(host, Router(found)) for host, found in routes.items()]
 
     async def _authorize(self, request: Request) -> Response:
         asked = await _OAuth2Request.read(request)
@@ -175,13 +237,28 @@ class OAuthServer:
     async def _token(self, request: Request) -> Response:
         self.token_requests += 1
         await asyncio.sleep(self.token_delay)
-        return self._authlib.create_token_response(await _OAuth2Request.read(request))  # type: ignore[no-any-return]
+        if self.held is not None:
+            await asyncio.to_thread(self.held.wait)
+        response: Response = self._authlib.create_token_response(await _OAuth2Request.read(request))
+        answer = json.loads(response.body)
+        if "error" in answer:
+            self.token_errors.append(answer["error"])
+        elif request.url.hostname == "github.com":
+            # a form, unless it is asked for JSON
+            return Response(urlencode(answer), media_type="application/x-www-form-urlencoded")
+        return response
 
     async def _userinfo(self, request: Request) -> Response:
+        return self._to_bearer(request, USER)
+
+    async def _profile(self, request: Request) -> Response:
+        return self._to_bearer(request, PROFILES[f"{request.url.hostname}{request.url.path}"])
+
+    def _to_bearer(self, request: Request, answer: Any) -> Response:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or token not in self.tokens:
             return JSONResponse({"error": "invalid_token"}, 401, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
-        return JSONResponse(USER)
+        return JSONResponse(answer)
 
     async def _jwks(self, _: Request) -> Response:
         return JSONResponse(KeySet([self._key]).as_dict(private=False))
@@ -261,7 +338,9 @@ class _CodeGrant(grants.AuthorizationCodeGrant):  # type: ignore[misc]
     def validate_consent_request(self) -> None:
         super().validate_consent_request()
         if self.server.provider.require_pkce and "code_challenge" not in self.request.payload.data:
-            raise OAuth2Error("PKCE is required", redirect_uri=self.request.payload.redirect_uri)
+            # RFC 7636, 4.4.1
+            asked = self.request.payload
+            raise InvalidRequestError("code challenge required", redirect_uri=asked.redirect_uri, state=asked.state)
 
     def save_authorization_code(self, code: str, request: Any) -> None:
         asked = request.payload.data

@@ -4,8 +4,9 @@ import asyncio
 import fcntl
 import os
 import shutil
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,6 +63,26 @@ async def test_file_appears_when_it_is_whole(directory: LocalDirectory) -> None:
     assert (directory.path / "f").read_bytes() == b"new"
 
 
+async def test_file_is_on_the_disk_before_it_takes_its_name(
+    directory: LocalDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[str, int]] = []
+
+    def fsync(file: int, real: Callable[[int], None] = os.fsync) -> None:
+        about = os.fstat(file)
+        steps.append(("folder" if stat.S_ISDIR(about.st_mode) else "file", 0 if steps else about.st_size))
+        real(file)
+
+    def rename(*names: str, real: Callable[..., None] = os.rename, **folders: int) -> None:
+        steps.append(("rename", 0))
+        real(*names, **folders)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", rename)
+    await store(directory, "f", b"four")
+    assert steps == [("file", 4), ("rename", 0), ("folder", 0)]
+
+
 async def test_discarded_file_leaves_no_folder(directory: LocalDirectory) -> None:
     incoming = await directory.open(("a", "b", "f"), 3)
     assert len(everything(directory)) == 3
@@ -98,6 +119,17 @@ async def test_links_lead_nowhere(directory: LocalDirectory, tmp_path: Path, nam
     (directory.path / "loop").symlink_to("loop")
     assert await error_of(directory, name) == "bad_name"
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+async def test_link_that_appears_during_the_upload_leads_nowhere(directory: LocalDirectory, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    incoming = await directory.open(("a", "f"), 1)
+    (directory.path / "a").rename(directory.path / "moved")
+    (directory.path / "a").symlink_to(tmp_path / "elsewhere")
+    await incoming.write(b"x")
+    await incoming.commit()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (directory.path / "moved/f").read_bytes() == b"x"
 
 
 async def test_link_of_the_files_name_is_replaced_and_not_followed(directory: LocalDirectory, tmp_path: Path) -> None:

@@ -1,17 +1,20 @@
-"""A test per answer, and what is left after each."""
+"""A table of all answers, and what is left after each."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 from base64 import urlsafe_b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+import orjson
 import pytest
 from fastapi import FastAPI, Request
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +23,9 @@ from hypothesis import strategies as st
 from flet_fastapi.client.assets import Assets
 from flet_fastapi.identity import Keyring
 from flet_fastapi.uploads import FletUpload, UploadRefused, upload_url
-from tests.support.upload_door import Body, Door
+from flet_fastapi.uploads.refusal import _STATUS
+from tests.conftest import Logs
+from tests.support.upload_door import Answer, Body, Door
 
 MakeDoor = Callable[..., Door]
 
@@ -54,34 +59,124 @@ async def test_upload_directory_is_made(door: Door) -> None:
     assert answer.status == 201
 
 
-REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
-    "bad_name": ({"name": "../f"}, {}, 400),
-    "expired": ({"expires_seconds": 0}, {}, 403),
-    "method_not_allowed": ({}, {"method": "POST"}, 405),
-    "name_is_taken": ({"name": "folder"}, {}, 409),
-    "length_required": ({}, {"headers": []}, 411),
-    "too_large": ({"max_size": 3}, {}, 413),
-    "unsupported_encoding": ({}, {"headers": [("content-length", "4"), ("content-encoding", "gzip")]}, 415),
-}
+SAME_URL = "the same URL"
 
 
-@pytest.mark.parametrize("error", REFUSALS)
-async def test_refusal_says_why_and_leaves_nothing(door: Door, error: str) -> None:
-    url, request, status = REFUSALS[error]
-    (door.directory / "folder").mkdir()
-    answer = await door.put(await door.url(**url), b"four", **request)
-    assert (answer.status, answer.error, door.files()) == (status, error, {"folder": b""})
-    assert (answer.headers["cache-control"], answer.headers["x-content-type-options"]) == ("no-store", "nosniff")
-    assert door.server.counted("flet_upload_refusals_total", error=error) == 1
-    assert door.server.counted("flet_uploads_total", status=str(status)) == 1
+@dataclass(frozen=True)
+class Row:
+    """How an upload is made in an app with these `options` and `limits`, and its answer.
+
+    A `first` upload of another file, or at the same URL, has come to its end before; or it goes on `meanwhile`.
+    `left` are the files that there are in the end; the connection is `cut` if the browser may have more to send.
+    """
+
+    status: int
+    options: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
+    url: dict[str, Any] = field(default_factory=dict)
+    path: str = ""
+    method: str = "PUT"
+    headers: Sequence[tuple[str, str]] = (("content-length", "4"),)
+    body: Callable[[], Body] = lambda: Body([b"four"])
+    first: str = ""
+    meanwhile: bool = False
+    left: dict[str, bytes] = field(default_factory=dict)
+    cut: bool = False
 
 
-@pytest.mark.parametrize("error", sorted(set(REFUSALS) - {"expired"}))
-async def test_refused_url_still_works(door: Door, error: str) -> None:
+ONE = {"f.bin": b"x"}
+# By the word in `error`; there is no other, and the first two are not words but successes.
+ANSWERS = {
+    "(new)": Row(201, left={"f.bin": b"four"}),
+    "(replaced)": Row(204, url={"name": "f"}, first="f", left={"f": b"four"}),
+    "bad_request": Row(400, headers=[("content-length", "x")]),
+    "bad_name": Row(400, url={"name": "../f"}),
+    "incomplete": Row(400, headers=[("content-length", "5")]),
+    "no_signature": Row(401, path="/upload"),
+    "bad_signature": Row(403, path="/upload?t=x"),
+    "expired": Row(403, url={"expires_seconds": 0}),
+    "uploads_off": Row(404, options={"upload_dir": None}),
+    "method_not_allowed": Row(405, method="POST"),
+    "too_slow": Row(
+        408, limits={"upload_grace_seconds": 1}, url={"name": "a/f"}, body=lambda: Body([b"fo"], stalls=True), cut=True
+    ),
+    "already_used": Row(409, first=SAME_URL, left=ONE),
+    "in_progress": Row(409, first=SAME_URL, meanwhile=True, left=ONE),
+    "name_is_taken": Row(409, url={"name": "a"}, first="a/f", left={"a": b"", "a/f": b"x"}),
+    "length_required": Row(411, headers=[]),
+    "too_large": Row(413, url={"max_size": 3}),
+    "unsupported_encoding": Row(415, headers=[("content-length", "4"), ("content-encoding", "gzip")]),
+    "too_many_uploads": Row(
+        429, limits={"max_concurrent_uploads": 1}, url={"session_key": "another"}, first="f.bin", meanwhile=True,
+        left=ONE,
+    ),
+    "session_uploads": Row(
+        429, limits={"max_concurrent_uploads_per_session": 1}, first="f.bin", meanwhile=True, left=ONE
+    ),
+    "session_files": Row(429, limits={"max_uploads_per_session": 1}, first="f.bin", left=ONE),
+    "session_bytes": Row(429, limits={"max_upload_bytes_per_session": 4}, first="f.bin", left=ONE),
+    "client_gone": Row(499, url={"name": "a/f"}, body=lambda: Body([b"fo"], leaves=True), cut=True),
+    "unavailable": Row(503, limits={"cluster_url": "sqlite:///dev/null/missing/keys.sqlite3"}),
+    "no_space": Row(507, limits={"upload_min_free": 10**18}, url={"name": "a/f"}),
+    "quota": Row(507, limits={"upload_dir_quota": 3}),
+    "storage": Row(507, options={"upload_dir": "/proc/uploads"}),  # where nobody can make a folder
+}  # fmt: skip
+
+
+def test_every_answer_that_there_is_stands_in_the_table() -> None:
+    assert {word: row.status for word, row in ANSWERS.items() if row.status >= 400} == _STATUS
+
+
+@pytest.mark.parametrize("word", ANSWERS)
+async def test_answer_says_how_the_upload_went(make_door: MakeDoor, word: str, logs: Logs) -> None:
+    row = ANSWERS[word]
+    door = make_door(row.options, **row.limits)
+    answer = await ask(door, row)
+    assert (answer.status, door.files()) == (row.status, row.left)
+    assert (answer.headers["x-content-type-options"], answer.headers["cache-control"]) == ("nosniff", "no-store")
+    assert ("connection" in answer.headers) == row.cut
+    check_body(answer, word)
+    assert door.server.counted("flet_uploads_total", status=str(row.status)) == 1
+    assert door.server.counted("flet_upload_refusals_total", error=word) == (row.status >= 400)
+    assert "Traceback" not in logs.text
+
+
+async def ask(door: Door, row: Row) -> Answer:
+    url = row.path or await door.url(**row.url)
+    answers: list[Answer] = []
+
+    async def upload() -> None:
+        answers.append(await door.put(url, row.body(), row.headers, method=row.method))
+
+    if row.first:
+        first = url if row.first == SAME_URL else await door.url(row.first)
+        body = Body([b"x"], before={0: upload} if row.meanwhile else {})
+        assert (await door.put(first, body, [("content-length", "1")])).status == 201
+    if not row.meanwhile:
+        await upload()
+    return answers[0]
+
+
+def check_body(answer: Answer, word: str) -> None:
+    if answer.status < 300:
+        assert answer.body == b""
+        return
+    said = orjson.loads(answer.body)
+    assert (answer.headers["content-type"], said.keys()) == ("application/json", {"error", "detail"})
+    assert said["error"] == word
+    assert re.fullmatch(r"[A-Z][^\n]{10,80}\.", said["detail"])
+
+
+@pytest.mark.parametrize(
+    "word", ["bad_request", "incomplete", "method_not_allowed", "too_slow", "length_required", "unsupported_encoding",
+             "client_gone"],
+)  # fmt: skip
+async def test_url_works_after_a_request_that_was_wrong(make_door: MakeDoor, word: str) -> None:
+    row = ANSWERS[word]
+    door = make_door(**row.limits)
     url = await door.url()
-    request = {"headers": [("content-length", "9" * 30)]} if error == "too_large" else REFUSALS[error][1]
-    await door.put(url, b"four", **request)
-    assert (await door.put(url, b"four")).status in (201, 409)
+    assert (await door.put(url, row.body(), row.headers, method=row.method)).error == word
+    assert (await door.put(url, b"four")).status == 201
 
 
 HEADERS: list[tuple[list[tuple[str, str]], str]] = [
@@ -113,26 +208,9 @@ async def test_url_of_another_endpoint_gets_403(door: Door) -> None:
     assert (answer.status, answer.error) == (403, "bad_signature")
 
 
-async def test_url_without_signature_gets_401(door: Door) -> None:
-    answer = await door.put("/upload", b"x")
-    assert (answer.status, answer.error) == (401, "no_signature")
-
-
-async def test_app_without_upload_directory_takes_nothing(make_door: MakeDoor) -> None:
-    door = make_door({"upload_dir": None})
-    answer = await door.put(await door.url(), b"x")
-    assert (answer.status, answer.error) == (404, "uploads_off")
-
-
 async def test_size_limit_of_the_endpoint_counts_too(make_door: MakeDoor) -> None:
     door = make_door({"max_upload_size": 3})
     assert [(await door.put(await door.url(), b"x" * size)).status for size in (3, 4)] == [201, 413]
-
-
-async def test_file_that_does_not_fit_the_disk_gets_507(make_door: MakeDoor) -> None:
-    door = make_door(upload_min_free=10**18)
-    answer = await door.put(await door.url("a/f"), b"x")
-    assert (answer.status, answer.error, door.files()) == (507, "no_space", {})
 
 
 async def test_directory_quota_counts_all_files(make_door: MakeDoor) -> None:
@@ -171,12 +249,6 @@ async def test_read_only_directory_gets_507(
 
 
 # --- once ------------------------------------------------------------------------------------------------------------
-
-
-async def test_used_url_is_refused(door: Door) -> None:
-    url = await door.url()
-    assert [(await door.put(url, body)).error for body in (b"one", b"two")] == [None, "already_used"]
-    assert door.files() == {"f.bin": b"one"}
 
 
 async def test_of_two_uploads_to_one_url_exactly_one_wins(make_door: MakeDoor) -> None:
@@ -232,13 +304,6 @@ def _keys(door: Door) -> list[tuple[str]]:
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------
-
-
-async def test_browser_that_stops_sending_is_cut(make_door: MakeDoor) -> None:
-    door = make_door(upload_grace_seconds=1)
-    answer = await door.put(await door.url("a/f"), Body([b"ab"], stalls=True), [("content-length", "4")])
-    assert (answer.status, answer.error, answer.headers["connection"]) == (408, "too_slow", "close")
-    assert door.files() == {}
 
 
 async def test_more_uploads_at_once_than_allowed_wait_their_turn(make_door: MakeDoor) -> None:
@@ -302,15 +367,6 @@ async def test_failed_uploads_do_not_count_against_the_session(make_door: MakeDo
     for _ in range(3):
         await door.put(await door.url(), Body([b"ab"], leaves=True), [("content-length", "4")])
     assert (await door.put(await door.url(), b"abcd")).status == 201
-
-
-# --- the shared store fails ------------------------------------------------------------------------------------------
-
-
-async def test_without_the_cluster_uploads_get_503(make_door: MakeDoor, tmp_path: Path) -> None:
-    door = make_door(cluster_url=f"sqlite://{tmp_path}/missing/cluster.sqlite3")
-    answer = await door.put(await door.url(), b"x")
-    assert (answer.status, answer.error, door.files()) == (503, "unavailable", {})
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------
@@ -485,6 +541,14 @@ async def test_start_removes_what_is_left_over_and_what_is_too_old(make_door: Ma
         await asyncio.sleep(0.01)
     assert door.files() == {"new": b""}
     assert door.server.counted("flet_upload_files_removed_total", reason="left_over") == 1
+
+
+async def test_files_of_any_age_stay_unless_that_is_set(door: Door) -> None:
+    (door.directory / "old").touch()
+    os.utime(door.directory / "old", (0, 0))
+    await door.endpoint.prepare()
+    assert "clean_uploads" not in {task.get_name() for task in asyncio.all_tasks()}
+    assert door.files() == {"old": b""}
 
 
 def test_url_is_relative_to_the_host() -> None:

@@ -20,7 +20,7 @@ from flet_core.types import WebRenderer
 from starlette.types import Receive, Scope, Send
 
 from ..errors import OptionError
-from ..handshake import DoorServer, HostGuard
+from ..handshake import HostGuard, ManagerWithDoor
 from ..logs import get_logger
 from ..manager import app_manager
 from ..options import Options
@@ -118,7 +118,7 @@ class FletStaticFiles:
         websocket_endpoint_path: str | None = None,
         page_headers: PageHeaders | None = None,
         roots: Sequence[Path] | None = None,
-        server: DoorServer = app_manager,
+        manager: ManagerWithDoor = app_manager,
     ) -> Self:
         """The static client of `app()`.
 
@@ -126,7 +126,7 @@ class FletStaticFiles:
         are the folders where prepared builds are, by default `default_roots()`.
         """
         self = cls.__new__(cls)
-        self._configure(options, app_mount_path, websocket_endpoint_path, page_headers, roots, server)
+        self._configure(options, app_mount_path, websocket_endpoint_path, page_headers, roots, manager)
         return self
 
     def _configure(
@@ -136,10 +136,10 @@ class FletStaticFiles:
         websocket_endpoint_path: str | None,
         page_headers: PageHeaders | None,
         roots: Sequence[Path] | None,
-        server: DoorServer,
+        manager: ManagerWithDoor,
     ) -> None:
-        server.limits  # noqa: B018  a wrong variable stops the start, not the first request
-        self._guarded = HostGuard(self._handle, server)
+        manager.limits  # noqa: B018  a wrong variable stops the start, not the first request
+        self._guarded = HostGuard(self._handle, manager)
         self._options = options
         self._mount = _url_path("app_mount_path", app_mount_path)
         self._websocket: str | None = None

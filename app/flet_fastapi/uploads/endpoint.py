@@ -25,7 +25,7 @@ from .pace import paced
 from .refusal import DOOR_HEADERS, UploadRefused
 from .storage import Incoming
 from .urls import METHOD, PARAMETER, Grant, read_grant
-from .worker import Server, Uploads
+from .worker import Manager, Uploads
 
 log = get_logger(__name__)
 
@@ -77,15 +77,15 @@ class FletUpload:
         self._setup(options, app_manager)
 
     @classmethod
-    def from_options(cls, options: Options, server: Server = app_manager) -> Self:
+    def from_options(cls, options: Options, manager: Manager = app_manager) -> Self:
         """The endpoint of an app; without `upload_dir` every upload is refused."""
         upload = cls.__new__(cls)
-        upload._setup(options, server)
+        upload._setup(options, manager)
         return upload
 
-    def _setup(self, options: Options, server: Server) -> None:
+    def _setup(self, options: Options, manager: Manager) -> None:
         self._options = options
-        self._server = server
+        self._manager = manager
         if options.upload_dir is not None:
             folders.add_uploads(options.upload_dir)
 
@@ -108,7 +108,7 @@ class FletUpload:
         Raises:
             UploadRefused: an `HTTPException`; nothing of the file is left, and one that was there is as it was.
         """
-        metrics = self._server.metrics
+        metrics = self._manager.metrics
         started = time.perf_counter()
         body = _Body(request)
         try:
@@ -125,7 +125,7 @@ class FletUpload:
 
     @property
     def _uploads(self) -> Uploads:
-        return self._server.part(Uploads)
+        return self._manager.part(Uploads)
 
     async def _handle(self, request: Request, body: _Body) -> Response:
         try:
@@ -156,7 +156,7 @@ class FletUpload:
         if not tokens or not tokens[0]:
             raise UploadRefused("no_signature", "The upload URL has no signature.")
         paths = _paths(request, self._options.proxy_path or "")
-        return read_grant(await self._server.keyring(self._options), tokens[0], method=request.method, paths=paths)
+        return read_grant(await self._manager.keyring(self._options), tokens[0], method=request.method, paths=paths)
 
     def _read_size(self, request: Request, grant: Grant) -> int:
         _check_encoding(request)
@@ -181,12 +181,12 @@ class FletUpload:
             await incoming.discard()
 
     async def _receive(self, body: _Body, incoming: Incoming, size: int, claim: Claim) -> None:
-        limits = self._server.limits
+        limits = self._manager.limits
         received = 0
         async for chunk in paced(body.stream(), limits.min_upload_rate, limits.upload_grace_seconds):
             claim.check()
             received += len(chunk)
-            self._server.metrics.upload_bytes.inc(len(chunk))
+            self._manager.metrics.upload_bytes.inc(len(chunk))
             if received > size:
                 raise UploadRefused("bad_request", "The body is longer than its Content-Length.")
             await incoming.write(chunk)

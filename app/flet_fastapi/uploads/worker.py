@@ -34,7 +34,7 @@ _DAY = 24 * 3600
 _CLEANING_SECONDS = 3600
 
 
-class Server(Protocol):
+class Manager(Protocol):
     """What uploads need of the manager."""
 
     @property
@@ -53,14 +53,14 @@ class Server(Protocol):
         """The cluster, opened if it is not."""
 
     def part(self, kind: Callable[[Any], T]) -> T:
-        """The one `kind(server)` of this worker, made at first use; its `close()` is called at shutdown."""
+        """The one `kind(manager)` of this worker, made at first use; its `close()` is called at shutdown."""
 
 
 class Uploads:
     """The uploads of one worker."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="flet-uploads")
         self._storages: dict[Path, asyncio.Task[Storage]] = {}
         self._active: Counter[str] = Counter()
@@ -69,7 +69,7 @@ class Uploads:
         """The storage at `path`, swept before its first use."""
         opening = self._storages.get(path)
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
-            opening = self._storages[path] = self._server.tasks.start(self._open(path), "open_upload_dir")
+            opening = self._storages[path] = self._manager.tasks.start(self._open(path), "open_upload_dir")
         return await asyncio.shield(opening)
 
     @contextmanager
@@ -79,18 +79,18 @@ class Uploads:
         Raises:
             UploadRefused: `session_uploads` or `too_many_uploads`.
         """
-        limits, later = self._server.limits, {"Retry-After": "5"}
+        limits, later = self._manager.limits, {"Retry-After": "5"}
         if self._active[session] >= limits.max_concurrent_uploads_per_session:
             raise UploadRefused("session_uploads", "This session has too many uploads in progress.", later)
         if self._active.total() >= limits.max_concurrent_uploads:
             raise UploadRefused("too_many_uploads", "The server is busy with other uploads.", later)
         self._active[session] += 1
-        self._server.metrics.uploads_active.inc()
+        self._manager.metrics.uploads_active.inc()
         try:
             yield
         finally:
             self._active -= Counter([session])  # one that falls to zero goes
-            self._server.metrics.uploads_active.dec()
+            self._manager.metrics.uploads_active.dec()
 
     @asynccontextmanager
     async def claimed(self, grant: Grant, size: int) -> AsyncIterator[Claim]:
@@ -99,23 +99,23 @@ class Uploads:
         Raises:
             UploadRefused: `already_used`, `in_progress`, `session_files` or `session_bytes`.
         """
-        cluster = await self._server.open_cluster()
-        claim = Claim(cluster, grant, self._server.limits.upload_lease_seconds)
+        cluster = await self._manager.open_cluster()
+        claim = Claim(cluster, grant, self._manager.limits.upload_lease_seconds)
         await claim.take()
-        keeping = self._server.tasks.start(claim.keep(), "keep_upload_claim")
+        keeping = self._manager.tasks.start(claim.keep(), "keep_upload_claim")
         try:
             async with self._counted(cluster, grant, size):
                 yield claim
         finally:
             keeping.cancel()
-            await asyncio.shield(self._server.tasks.start(claim.release(), "release_upload_claim"))
+            await asyncio.shield(self._manager.tasks.start(claim.release(), "release_upload_claim"))
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False)
 
     async def _open(self, path: Path) -> Storage:
-        limits = self._server.limits
-        left_over = self._server.metrics.upload_files_removed.labels("left_over")
+        limits = self._manager.limits
+        left_over = self._manager.metrics.upload_files_removed.labels("left_over")
         await asyncio.to_thread(_warn_if_mixed, path)
         storage = LocalDirectory(
             path,
@@ -126,19 +126,19 @@ class Uploads:
         )
         left_over.inc(await storage.sweep())
         if limits.upload_max_age_seconds is not None:
-            self._server.tasks.start(self._keep_clean(storage, limits.upload_max_age_seconds), "clean_uploads")
+            self._manager.tasks.start(self._keep_clean(storage, limits.upload_max_age_seconds), "clean_uploads")
         return storage
 
     async def _keep_clean(self, storage: Storage, max_age_seconds: int) -> None:
         while True:
             cleaned = await storage.clean(max_age_seconds)
-            self._server.metrics.upload_files_removed.labels("age").inc(cleaned)
+            self._manager.metrics.upload_files_removed.labels("age").inc(cleaned)
             await asyncio.sleep(min(_CLEANING_SECONDS, max_age_seconds))
 
     @asynccontextmanager
     async def _counted(self, cluster: Cluster, grant: Grant, size: int) -> AsyncIterator[None]:
         """Count a file against its session and day, before it comes: two at once cannot both take the last room."""
-        limits = self._server.limits
+        limits = self._manager.limits
         prefix = f"uploads:{grant.session}:{int(time.time()) // _DAY}"
         files, total = f"{prefix}:files", f"{prefix}:bytes"
         try:
@@ -153,7 +153,7 @@ class Uploads:
         try:
             yield
         except BaseException:
-            await asyncio.shield(self._server.tasks.start(_uncount(cluster, files, total, size), "uncount_upload"))
+            await asyncio.shield(self._manager.tasks.start(_uncount(cluster, files, total, size), "uncount_upload"))
             raise
 
 
