@@ -17,13 +17,16 @@ E2E = Path(__file__).parent
 COUNTER = ROOT / "app/examples/counter"
 
 Serve = Callable[..., Server]
+# Of a test with its servers and pages, where the machine has much else to do.
+_SECONDS = 300
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The browser belongs to one event loop, so all tests that use it run on that."""
+    """The browser belongs to one event loop, so all tests that use it run on that; and they may take their time."""
     for item in items:
         if E2E in item.path.parents:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+            item.add_marker(pytest.mark.timeout(_SECONDS))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, async_playwright
 
-from tests.support.browser import ARGUMENTS, Screen, chromium_path, new_screen, screen_of
+from tests.support.browser import ARGUMENTS, SHOWN_MS, Screen, chromium_path, new_screen, screen_of
 from tests.support.servers import ROOT, WEBSOCKETS, Server, free_port, uvicorn_server, wire_to
 
 COUNTER = ROOT / "app/examples/counter"
@@ -57,7 +57,7 @@ async def test_count_survives_a_reset_connection(counter: Server, screen: Screen
     async with wire_to(counter) as wire:
         await screen.open(wire.url_at(host))
         await counts(screen)
-        async with screen.page.expect_websocket():
+        async with screen.coming_back():
             await wire.reset()
         await counts(screen, 1)
 
@@ -70,7 +70,7 @@ async def test_count_survives_a_network_that_is_away_for_a_while(counter: Server
         for _ in range(2):
             async with screen.page.expect_websocket():  # an attempt that fails
                 await wire.cut()
-        async with screen.page.expect_event("websocket", lambda websocket: not websocket.is_closed()):
+        async with screen.coming_back():
             await wire.mend()
         await counts(screen, 1)
 
@@ -131,7 +131,7 @@ async def test_browser_without_cookies_finds_its_count_again(counter: Server, sc
         await counts(screen)
         await screen.reload()
         await counts(screen, 1)
-        async with screen.page.expect_websocket():
+        async with screen.coming_back():
             await wire.reset()
         await counts(screen, 2)
     assert await screen.page.context.cookies() == []
@@ -143,12 +143,12 @@ async def test_browser_that_may_store_nothing_counts_over_a_reset_connection(cou
     (profile / "Preferences").write_text('{"profile": {"default_content_setting_values": {"cookies": 2}}}')
     async with async_playwright() as playwright, wire_to(counter) as wire:
         context = await playwright.chromium.launch_persistent_context(
-            profile.parent, executable_path=chromium_path(), args=ARGUMENTS
+            profile.parent, executable_path=chromium_path(), args=ARGUMENTS, timeout=SHOWN_MS
         )
         screen = await new_screen(context)
         await screen.open(wire.url)
         await counts(screen)
-        async with screen.page.expect_websocket():
+        async with screen.coming_back():
             await wire.reset()
         await counts(screen, 1)
         assert await context.cookies() == []

@@ -102,7 +102,7 @@ async def test_pictures_fonts_and_tiles_of_other_sites_are_shown(serve: Serve, w
     await watch.screen.shows("shown")
     # the last one by way of a redirect, for letters that Roboto does not have
     sites = {"images.test", "fonts.test", "tiles.test", "fonts.gstatic.com"}
-    await until(_is_true(lambda: sites <= watch.screen.hosts), seconds=30)
+    await until(_is_true(lambda: sites <= watch.screen.hosts))
     assert watch.complaints == []
 
 

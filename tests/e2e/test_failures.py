@@ -8,7 +8,7 @@ from collections.abc import Callable
 from playwright.async_api import expect
 
 from tests.e2e import programs
-from tests.support.browser import Screen
+from tests.support.browser import SHOWN_MS, Screen
 from tests.support.servers import Server
 
 Serve = Callable[..., Server]
@@ -18,7 +18,7 @@ MESSAGE = re.compile(r"Something went wrong\. .* error id ([0-9a-f]{8})")
 async def error_id(screen: Screen) -> str:
     """The id in the message on the screen, which says nothing of the exception."""
     message = screen.page.get_by_text(MESSAGE)
-    await expect(message).to_have_count(1, timeout=10_000)
+    await expect(message).to_have_count(1, timeout=SHOWN_MS)
     shown = MESSAGE.search(await message.inner_text())
     assert shown is not None
     assert "swordfish" not in await screen.page.locator("flt-semantics-host").inner_html()
@@ -49,4 +49,4 @@ async def test_failing_main_shows_an_id(serve: Serve, screen: Screen) -> None:
 async def test_debug_shows_the_exception(serve: Serve, screen: Screen) -> None:
     server = serve(programs.FAILING_MAIN, FLET_DEBUG="true")
     await screen.open(server.url)
-    await expect(screen.page.get_by_text("swordfish")).to_have_count(1, timeout=10_000)
+    await expect(screen.page.get_by_text("swordfish")).to_have_count(1, timeout=SHOWN_MS)

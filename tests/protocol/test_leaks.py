@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import random
+import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -186,6 +187,13 @@ async def one(served: Served, step: Step) -> None:
         await client.abort()
 
 
+async def handler_threads_end() -> None:
+    """Wait for the manager's pool: a plain function that still runs there holds its page."""
+    async with asyncio.timeout(60):
+        while any(thread.name.startswith("flet-handler") for thread in threading.enumerate()):
+            await asyncio.sleep(0.001)
+
+
 async def play_out(served: Served) -> None:
     served._clients.clear()
     await served.until(lambda: not served.manager.connections)
@@ -202,6 +210,7 @@ async def test_one_way_to_end_leaves_nothing(step: Step, monkeypatch: pytest.Mon
         await served.until(lambda: not served.sessions)
         await served.until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() in NAMES])
     served = None
+    await handler_threads_end()
     assert not watch.left()
     assert pages() == pages_before
 
@@ -234,6 +243,7 @@ async def test_thousands_in_random_order_leave_nothing(monkeypatch: pytest.Monke
         assert not served.manager._hubs
         del session
     served = None
+    await handler_threads_end()
     assert watch.made > 500
     assert not watch.left()
     assert pages() == pages_before

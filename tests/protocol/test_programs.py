@@ -50,7 +50,7 @@ def served(program: str, log: Path, server: str = "uvicorn") -> Iterator[Server]
 
 
 def client_of(server: Server, path: str = "/ws") -> ClassicClient:
-    return ClassicClient(server.url.replace("http", "ws") + path, timeout=15)
+    return ClassicClient(server.url.replace("http", "ws") + path)
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -230,7 +230,7 @@ async def test_return_to_another_route_is_a_route_change(serve: Serve) -> None:
         page.on_route_change = lambda event: routes.append(event.route)
 
     served = await serve(main)
-    client = await served.visit(timeout=3)
+    client = await served.visit()
     await served.until(lambda: served.session.running == 0)
     await client.abort()
     await served.until(lambda: served.session.connection is None)

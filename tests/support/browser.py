@@ -24,6 +24,7 @@ from playwright.async_api import (
     Page,
     Playwright,
     ViewportSize,
+    WebSocket,
     expect,
 )
 
@@ -35,10 +36,20 @@ ARGUMENTS = [
     "--host-resolver-rules=MAP app.test 127.0.0.1",
 ]  # fmt: skip
 VIEW: ViewportSize = {"width": 1000, "height": 800}
-_SHOWN_MS = 15_000
+# Bounds, not pauses: what is waited for is taken up as soon as it is there, but a busy machine may need long.
+SHOWN_MS = 60_000
+_SECONDS = 30
 _TREE = "flt-semantics-placeholder"
 # The tree is for reading only: what the mouse does goes to the canvas, as for people without a screen reader.
 _READ_ONLY = "flt-semantics-host, flt-semantics-host * { pointer-events: none !important }"
+_TWO_FRAMES = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+_FOCUS = """() => {
+  const field = document.querySelector("input:focus, textarea:focus")?.getBoundingClientRect();
+  return field && [field.left, field.top, field.right, field.bottom];
+}"""
+# Between the presses of a double tap Flutter wants 40 ms at least, and from the first release to the second press at
+# most 300 ms.
+_DOUBLE_TAP_MS = 60
 
 
 def chromium_path() -> str:
@@ -49,7 +60,7 @@ def chromium_path() -> str:
 
 
 async def launch(playwright: Playwright) -> Browser:
-    return await playwright.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS)
+    return await playwright.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS, timeout=SHOWN_MS)
 
 
 class Screen:
@@ -59,14 +70,23 @@ class Screen:
         self.page = page
         self.errors: list[str] = []
         self.urls: list[str] = []
+        self.registered = 0
+        page.context.set_default_timeout(SHOWN_MS)
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: self.urls.append(request.url))
-        page.on("websocket", lambda websocket: self.urls.append(websocket.url))
+        page.on("websocket", self._websocket)
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self.errors.append(message.text)
+
+    def _websocket(self, websocket: WebSocket) -> None:
+        self.urls.append(websocket.url)
+        websocket.on("framereceived", self._frame)
+
+    def _frame(self, frame: str | bytes) -> None:
+        self.registered += "registerWebClient" in str(frame[:100])
 
     @property
     def hosts(self) -> set[str]:
@@ -85,9 +105,20 @@ class Screen:
     async def look(self) -> None:
         """Turn the accessibility tree on."""
         await self.page.add_style_tag(content=_READ_ONLY)
-        await self.page.locator(_TREE).wait_for(state="attached", timeout=_SHOWN_MS)
+        await self.page.locator(_TREE).wait_for(state="attached", timeout=SHOWN_MS)
         await self.page.locator(_TREE).dispatch_event("click")
-        await self.page.locator("flt-semantics").first.wait_for(state="attached", timeout=_SHOWN_MS)
+        await self.page.locator("flt-semantics").first.wait_for(state="attached", timeout=SHOWN_MS)
+
+    @asynccontextmanager
+    async def coming_back(self) -> AsyncIterator[None]:
+        """For what takes the connection away: afterwards the client is with its server again."""
+        before = self.registered
+
+        async def is_back() -> bool:
+            return self.registered > before
+
+        yield
+        await until(is_back)
 
     def find(self, name: str) -> Locator:
         """What is labelled or reads `name`."""
@@ -99,19 +130,20 @@ class Screen:
 
     async def shows(self, name: str) -> None:
         """Wait until `name` is on the screen."""
-        await expect(self.find(name).first).to_be_attached(timeout=_SHOWN_MS)
+        await expect(self.find(name).first).to_be_attached(timeout=SHOWN_MS)
 
     async def hides(self, name: str) -> None:
         """Wait until `name` is gone."""
-        await expect(self.find(name)).to_have_count(0, timeout=_SHOWN_MS)
+        await expect(self.find(name)).to_have_count(0, timeout=SHOWN_MS)
 
     async def place(self, target: str | Locator, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
         """The point at these fractions of a thing's width and height, once it stands still."""
         thing = self.find(target).first if isinstance(target, str) else target
-        await thing.wait_for(state="attached", timeout=_SHOWN_MS)
+        await thing.wait_for(state="attached", timeout=SHOWN_MS)
         box, before = await thing.bounding_box(), None
         while box != before:
             await asyncio.sleep(0.05)
+            await self.page.evaluate(_TWO_FRAMES)
             box, before = await thing.bounding_box(), box
         assert box is not None, f"{target} is not on the screen"
         return box["x"] + box["width"] * x, box["y"] + box["height"] * y
@@ -121,13 +153,20 @@ class Screen:
         picture, before = await self.page.screenshot(), b""
         while picture != before:
             await asyncio.sleep(0.1)
+            await self.page.evaluate(_TWO_FRAMES)
             picture, before = await self.page.screenshot(), picture
 
     async def click(self, target: str | Locator, x: float = 0.5, y: float = 0.5, **how: Any) -> None:
         await self.page.mouse.click(*await self.place(target, x, y), **how)
 
+    async def double_tap(self, target: str | Locator) -> None:
+        await self.click(target, click_count=2, delay=_DOUBLE_TAP_MS)
+
     async def hover(self, target: str | Locator, x: float = 0.5, y: float = 0.5) -> None:
-        await self.page.mouse.move(*await self.place(target, x, y))
+        """Move the mouse to a thing; it moves even if it is there already."""
+        to_x, to_y = await self.place(target, x, y)
+        await self.page.mouse.move(to_x + 2, to_y + 2)
+        await self.page.mouse.move(to_x, to_y)
 
     async def drag(self, start: tuple[float, float], end: tuple[float, float], steps: int = 8) -> None:
         mouse = self.page.mouse
@@ -137,9 +176,15 @@ class Screen:
         await mouse.up()
 
     async def type(self, target: str | Locator, text: str) -> None:
-        """Click into a field and type."""
-        await self.click(target)
-        await self.page.locator(":focus").wait_for(state="attached", timeout=_SHOWN_MS)
+        """Click into a field and type when it is the one that listens."""
+        x, y = await self.place(target)
+
+        async def listens() -> bool:
+            field = await self.page.evaluate(_FOCUS)
+            return field is not None and field[0] <= x <= field[2] and field[1] <= y <= field[3]
+
+        await self.page.mouse.click(x, y)
+        await until(listens)
         await self.page.keyboard.type(text)
 
     async def credential(self) -> str | None:
@@ -162,7 +207,7 @@ async def screen_of(browser: Browser) -> AsyncIterator[Screen]:
         await context.close()
 
 
-async def until(check: Any, seconds: float = 10) -> None:
+async def until(check: Any, seconds: float = _SECONDS) -> None:
     """Ask until `check` holds.
 
     Raises:

@@ -152,7 +152,7 @@ class ClassicClient:
         cookies: Mapping[str, str] | None = None,
         origin: str | None = OWN,
         compression: str | None = "deflate",
-        timeout: float = 5.0,
+        timeout: float = 30.0,
     ) -> None:
         self.url = url
         self.headers = dict(headers or {})

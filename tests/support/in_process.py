@@ -112,10 +112,10 @@ class QueueSocket:
         Raises:
             RuntimeError: it does not; it was cancelled then.
         """
-        _, pending = await asyncio.wait([self.server], timeout=3)
+        _, pending = await asyncio.wait([self.server], timeout=30)
         if pending:
             self.server.cancel()
-            await asyncio.wait([self.server], timeout=3)
+            await asyncio.wait([self.server], timeout=30)
             raise RuntimeError("the server has not noticed the end of the connection")
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # How this project serves websockets, as uvicorn arguments.
 WEBSOCKETS = ("--ws", "roost.websockets:WebSocketProtocol")
-_START_SECONDS = 30
-_STOP_SECONDS = 15
+_START_SECONDS = 90
+_STOP_SECONDS = 30
 _LIBRARY = str(ROOT / "app")
 
 
@@ -79,7 +79,7 @@ def _await_answer(server: Server, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(server.url, timeout=5):
+            with urllib.request.urlopen(server.url, timeout=30):
                 return
         except urllib.error.HTTPError as error:
             return error.close()  # an answer, too

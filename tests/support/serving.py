@@ -74,7 +74,7 @@ class Served:
     def counted(self, name: str, **labels: str) -> float:
         return self.manager.metrics.registry.get_sample_value(name, labels) or 0.0
 
-    async def until(self, condition: Callable[[], object], timeout: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], object], timeout: float = 30.0) -> None:
         """Wait for what the server does by itself, looking at every turn of the loop."""
         async with asyncio.timeout(timeout):
             while not condition():
