@@ -55,16 +55,16 @@ def targets(measures: list[Measure], samples: Samples) -> str:
 
 def target_row(measure: Measure, target: Target, samples: Samples) -> str:
     figure = next(figure for figure in measure.figures if figure.key == target.figure)
-    ours, theirs = (median(one[figure.key] for one in samples[measure.name, kind]) for kind in ("ours", target.against))
+    ours, theirs = (
+        median(one[figure.key] for one in samples[measure.name, kind]) for kind in (target.of, target.against)
+    )
     # "At least 1.3 times" of a time means that much faster.
     faster = target.at_least and not figure.more_is_better
     reached = theirs / ours if faster else ours / theirs
     met = reached >= target.ratio if target.at_least else reached <= target.ratio
     sign = "≥" if target.at_least else "≤"
-    against = KINDS[target.against].title
-    return row(
-        [f"{figure.title}, against {against}", f"{reached:.2f} x", f"{sign} {target.ratio} x", "" if met else "**no**"]
-    )
+    compared = f"{KINDS[target.of].title} against {KINDS[target.against].title}"
+    return row([f"{figure.title}: {compared}", f"{reached:.2f} x", f"{sign} {target.ratio} x", "" if met else "**no**"])
 
 
 def driver_share(measures: list[Measure], samples: Samples) -> str:
