@@ -52,6 +52,8 @@ class AppFastAPI(FastAPI):
         path = str(scope.get("path", "")).removeprefix(scope.get("root_path", ""))
         if scope["type"] == "http" and path.rstrip("/") in self.secret_paths:
             hide_query(scope)  # whatever the answer will be, also of a request that reaches no endpoint
+            # starlette's redirect to the path without the slash would lose the query
+            scope["path"] = scope["path"].rstrip("/")
         if scope["type"] == "websocket" and not self.user_middleware:
             endpoint = self.endpoints.get(path)
             if endpoint is not None:

@@ -93,6 +93,7 @@ class FletApp:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         manager = self._manager
+        scope["query_string"] = b""  # nothing here reads it, and the server would log it
         if (await receive())["type"] != "websocket.connect":
             return
         if manager.stopping:

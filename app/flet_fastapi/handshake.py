@@ -163,7 +163,7 @@ class Handshakes:
             check(scope, self._limits)
             if full:
                 raise HandshakeRefused("unregistered")
-            return self._enter(address_of(scope, private=self._limits.limit_private_addresses), read_browser(scope))
+            return self._enter(address_of(scope, private=self._limits.limits_private_addresses), read_browser(scope))
         except HandshakeRefused as refusal:
             self._count(refusal.reason, scope)
             raise

@@ -281,6 +281,9 @@ class Options(_Settings):
     isolated_routes: PagePaths = Field((), validation_alias="FLET_ISOLATED_ROUTES")
 
 
+_PER_ADDRESS = frozenset({"handshakes_per_second", "handshake_burst", "max_connections_per_address"})
+
+
 class Limits(_Settings):
     """The bounds of one worker: the same for all its apps, set by variables only.
 
@@ -308,7 +311,7 @@ class Limits(_Settings):
     upload_grace_seconds: Positive = Field(30, validation_alias="FLET_UPLOAD_GRACE")
     upload_lease_seconds: Positive = Field(30, validation_alias="FLET_UPLOAD_LEASE")
     upload_dir_quota: Positive | None = Field(None, validation_alias="FLET_UPLOAD_DIR_QUOTA")
-    upload_min_free: Natural = Field(64 * MiB, validation_alias="FLET_UPLOAD_MIN_FREE")
+    upload_min_free: Natural | None = Field(None, validation_alias="FLET_UPLOAD_MIN_FREE")
     upload_max_age_seconds: Positive | None = Field(None, validation_alias="FLET_UPLOAD_MAX_AGE")
     oauth_redirect_origins: Origins = Field((), validation_alias="FLET_OAUTH_REDIRECT_ORIGINS")
     allowed_origins: AllowedOrigins = Field((), validation_alias="FLET_ALLOWED_ORIGINS")
@@ -318,5 +321,12 @@ class Limits(_Settings):
     handshake_burst: Positive = Field(1000, validation_alias="FLET_HANDSHAKE_BURST")
     max_connections_per_address: Positive = Field(1000, validation_alias="FLET_MAX_CONNECTIONS_PER_ADDRESS")
     max_connections_per_browser: Positive = Field(100, validation_alias="FLET_MAX_CONNECTIONS_PER_BROWSER")
-    limit_private_addresses: bool = Field(False, validation_alias="FLET_LIMIT_PRIVATE_ADDRESSES")
+    limit_private_addresses: bool | None = Field(None, validation_alias="FLET_LIMIT_PRIVATE_ADDRESSES")
     idle_timeout_seconds: Positive | None = Field(None, validation_alias="FLET_IDLE_TIMEOUT")
+
+    @property
+    def limits_private_addresses(self) -> bool:
+        """Whether private addresses count: as set, else if one of the limits per address was set."""
+        if self.limit_private_addresses is not None:
+            return self.limit_private_addresses
+        return not _PER_ADDRESS.isdisjoint(self.model_fields_set)

@@ -7,17 +7,18 @@ servers, ports by servers in other network namespaces, a socket's inode by nobod
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
 import shutil
+import socket
 import stat
 import tempfile
 import time
 from pathlib import Path
 
-_LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
-_UNIX_LISTENING = 0x10000  # __SO_ACCEPTCON in /proc/net/unix
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
 _STALE_SECONDS = 24 * 3600
 
 
@@ -32,7 +33,7 @@ class RunDirectory:
         self._base = _private(base or _default_base())
         inode = listening_inode()
         self.shared = inode is not None
-        self.path = _private(self._base / (f"socket-{inode}" if inode is not None else f"process-{os.getpid()}"))
+        self.path = _private(self._base / (f"socket-{inode}" if inode is not None else _own_name()))
         self._lock: int | None = _hold(self.path)
         _sweep(self._base)
 
@@ -57,41 +58,49 @@ class RunDirectory:
 def listening_inode() -> int | None:
     """The inode of the listening socket that this process inherited or made first, if it has one (Linux).
 
+    A socket counts that is bound and has no peer: uvicorn's workers start their application before they listen.
     Inherited sockets have the lowest descriptors; inode numbers do not tell, the kernel hands them out per CPU.
     """
-    listening = _listening_inodes()
-    return next((inode for _, inode in sorted(_held_inodes()) if inode in listening), None)
+    return next((os.fstat(descriptor).st_ino for descriptor in _descriptors() if _is_listener(descriptor)), None)
 
 
-def _held_inodes() -> list[tuple[int, int]]:
-    held = []
-    with contextlib.suppress(OSError):
-        for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):
-                target = os.readlink(f"/proc/self/fd/{name}")
-                if target.startswith("socket:["):
-                    held.append((int(name), int(target[8:-1])))
-    return held
-
-
-def _listening_inodes() -> set[int]:
-    inodes = set()
-    for table in ("tcp", "tcp6"):
-        for fields in _table(table):
-            if fields[3] == _LISTENING:
-                inodes.add(int(fields[9]))
-    for fields in _table("unix"):
-        if int(fields[3], 16) & _UNIX_LISTENING:
-            inodes.add(int(fields[6]))
-    return inodes
-
-
-def _table(name: str) -> list[list[str]]:
+def _descriptors() -> list[int]:
     try:
-        lines = Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]
+        return sorted(map(int, os.listdir("/proc/self/fd")))
     except OSError:
         return []
-    return [line.split() for line in lines]
+
+
+def _is_listener(descriptor: int) -> bool:
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return False
+        with socket.socket(fileno=os.dup(descriptor)) as held:
+            return held.type == socket.SOCK_STREAM and _is_bound(held) and not _has_peer(held)
+    except OSError:  # closed meanwhile
+        return False
+
+
+def _is_bound(held: socket.socket) -> bool:
+    name = held.getsockname()
+    return bool(name) if held.family == socket.AF_UNIX else held.family in _INTERNET and name[1] != 0
+
+
+def _has_peer(held: socket.socket) -> bool:
+    try:
+        held.getpeername()
+    except OSError as error:
+        return error.errno != errno.ENOTCONN
+    return True
+
+
+def _own_name() -> str:
+    """A name that no other process has had: the numbers of processes come again, in each container from 1 on."""
+    try:
+        started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        started = secrets.token_hex(4)
+    return f"process-{os.getpid()}-{started}"
 
 
 def _default_base() -> Path:

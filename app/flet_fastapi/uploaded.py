@@ -6,6 +6,7 @@ process that takes uploads for it, should its file system have no room for marks
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -57,9 +58,11 @@ def mark(file: int) -> None:
         os.setxattr(file, _MARK, b"1")
 
 
-def is_marked(file: int) -> bool:
-    """Whether `mark` was called for this file."""
+def is_marked(file: int, *, unknown: bool = False) -> bool:
+    """Whether `mark` was called for this file; `unknown` where its file system could not remember that."""
     try:
         return bool(os.getxattr(file, _MARK))
-    except (OSError, AttributeError):
-        return False
+    except AttributeError:
+        return unknown
+    except OSError as error:
+        return unknown and error.errno == errno.ENOTSUP

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import sqlite3
 import stat
@@ -168,13 +169,24 @@ async def test_worker_killed_in_the_middle_leaves_the_keys_whole(cluster: Embedd
     assert await cluster.increase("n", 0, 60) in (int(lines[-1]), int(lines[-1]) + 1)
 
 
-async def test_missing_directory_is_named(tmp_path: Path) -> None:
-    cluster = EmbeddedCluster(tmp_path / "missing" / "keys.sqlite3")
+async def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    cluster = EmbeddedCluster(tmp_path / "folder" / "keys.sqlite3")
+    (tmp_path / "folder").touch()
     with pytest.raises(ClusterUnavailable) as unavailable:
         await cluster.get("k")
-    (tmp_path / "missing").mkdir()
-    assert unavailable.value.place.endswith("missing/keys.sqlite3")
+    (tmp_path / "folder").unlink()
+    assert unavailable.value.place.endswith("folder/keys.sqlite3")
     assert await cluster.get("k") is None
+    await cluster.close()
+
+
+async def test_folder_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
+    cluster = EmbeddedCluster(tmp_path / "folder" / "keys.sqlite3")
+    await cluster.put("k", b"1", 60)
+    shutil.rmtree(tmp_path / "folder")
+    await cluster.put("k", b"2", 60)
+    assert await cluster.get("k") == b"2"
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o700
     await cluster.close()
 
 

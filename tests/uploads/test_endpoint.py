@@ -533,14 +533,19 @@ async def test_upload_beside_the_assets_is_known_as_one(door: Door, tmp_path: Pa
 
 
 async def test_start_removes_what_is_left_over_and_what_is_too_old(make_door: MakeDoor) -> None:
+    before = make_door()
+    for name in ("old", "new"):
+        await before.put(await before.url(name))
     door = make_door(upload_max_age_seconds=3600)
-    for name in (".flet-upload-9-dead", "old", "new"):
+    for name in (".flet-upload-9-dead", "not_uploaded"):
         (door.directory / name).touch()
-    os.utime(door.directory / "old", (0, 0))
+    for name in ("old", "not_uploaded"):
+        os.utime(door.directory / name, (0, 0))
     await door.endpoint.prepare()
-    while (door.directory / "old").exists():
-        await asyncio.sleep(0.01)
-    assert door.files() == {"new": b""}
+    async with asyncio.timeout(30):
+        while (door.directory / "old").exists():
+            await asyncio.sleep(0.01)
+    assert door.files() == {"new": b"", "not_uploaded": b""}
     assert door.server.counted("flet_upload_files_removed_total", reason="left_over") == 1
 
 

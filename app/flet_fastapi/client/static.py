@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors import OptionError
 from ..handshake import HostGuard, ManagerWithDoor
+from ..identity import hide_query
 from ..logs import get_logger
 from ..manager import app_manager
 from ..options import Options
@@ -162,6 +163,8 @@ class FletStaticFiles:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            # nothing here reads it, and a callback or an upload that was sent to a wrong path has secrets in it
+            hide_query(scope)
             await self._guarded(scope, receive, send)
         elif scope["type"] == "websocket":
             # a websocket that no route took; closing before accepting makes the server answer 403

@@ -38,7 +38,7 @@ _SWEEP_ROWS = 1000
 class EmbeddedCluster(Cluster):
     """Keys in the SQLite file at `path`, mode 0600; all file work is done in one thread of its own.
 
-    The file is opened with the first operation, and again if somebody removed it.
+    The file and its folder are made with the first operation, and again if somebody removed them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -143,6 +143,7 @@ def _prepare(path: Path) -> None:
     Raises:
         PermissionError: the file belongs to somebody else or is none.
     """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         status = os.fstat(descriptor)

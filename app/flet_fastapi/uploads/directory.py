@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..logs import get_logger
-from ..uploaded import mark
+from ..uploaded import folders, is_marked, mark
 from .names import TEMPORARY
 from .refusal import UploadRefused
 from .storage import Incoming, Storage
@@ -36,6 +36,8 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BAD_NAME = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ELOOP})
 _TAKEN = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST})
+# Logs and the workers' shared keys go on being written.
+_KEPT_FREE = 64 * 1024 * 1024
 # Another upload that fails may remove a folder that this one has just entered.
 _TRIES = 20
 # fallocate(2): the blocks are the file's, its size stays what was written
@@ -47,7 +49,8 @@ class LocalDirectory(Storage):
     """Files below `path`, which is made if it is missing.
 
     `quota` bounds the bytes of all files below it, unfinished ones counted in full; `min_free` bytes of the disk
-    stay free. `removed` hears how many files of killed workers went to make room.
+    stay free, by default 64 MiB or a twentieth of a smaller disk. `removed` hears how many files of killed workers
+    went to make room.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class LocalDirectory(Storage):
         executor: Executor,
         *,
         quota: int | None = None,
-        min_free: int = 0,
+        min_free: int | None = None,
         removed: Callable[[int], object] = lambda _: None,
     ) -> None:
         self.path = path
@@ -89,7 +92,7 @@ class LocalDirectory(Storage):
 
     def _admit(self, parts: tuple[str, ...], size: int) -> Incoming:
         with _refusals():
-            self.path.mkdir(parents=True, exist_ok=True)
+            _make_root(self.path)
             self._check_free(size)
             incoming = self._start(parts, size)
         try:
@@ -117,7 +120,8 @@ class LocalDirectory(Storage):
 
     def _check_free(self, size: int) -> None:
         disk = os.statvfs(self.path)
-        if disk.f_bavail * disk.f_frsize - size < self._min_free:
+        kept = min(_KEPT_FREE, disk.f_blocks * disk.f_frsize // 20) if self._min_free is None else self._min_free
+        if disk.f_bavail * disk.f_frsize - size < kept:
             raise UploadRefused("no_space", "The server has no room for this file.")
 
     def _check_quota(self) -> None:
@@ -137,13 +141,13 @@ class LocalDirectory(Storage):
         return swept
 
     def _clean(self, before: float) -> int:
+        # where files cannot be marked, and the app's own are not among them, all are taken for uploaded
+        unmarked = not folders.mixed(self.path)
         cleaned = 0
         for entry in _files(self.path):
-            with suppress(OSError):
-                if not entry.name.startswith(TEMPORARY) and entry.stat(follow_symlinks=False).st_mtime < before:
-                    os.unlink(entry.path)
-                    cleaned += 1
-                    self._prune(Path(entry.path).parent)
+            if not entry.name.startswith(TEMPORARY) and _remove_old(entry.path, before, unmarked):
+                cleaned += 1
+                self._prune(Path(entry.path).parent)
         return cleaned
 
     def _prune(self, folder: Path) -> None:
@@ -152,6 +156,25 @@ class LocalDirectory(Storage):
             while folder != self.path:
                 folder.rmdir()
                 folder = folder.parent
+
+
+def _make_root(path: Path) -> None:
+    with _no_storage():
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def _root_folder(path: Path) -> int:
+    with _no_storage():
+        return os.open(path, _FOLDER)
+
+
+@contextmanager
+def _no_storage() -> Iterator[None]:
+    """Something else where the upload directory should be is nothing that a browser could mend with another name."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OSError(errno.EIO, "the upload directory is none") from error
 
 
 class _Place:
@@ -169,7 +192,7 @@ class _Place:
         return self._open[-1]
 
     def enter(self) -> None:
-        self._open.append(os.open(self._root, _FOLDER))
+        self._open.append(_root_folder(self._root))
         for depth, part in enumerate(self._folders):
             self._open.append(self._step(depth, part))
         self.taken()
@@ -184,9 +207,16 @@ class _Place:
             mode = os.lstat(self.name, dir_fd=self.folder).st_mode
         except FileNotFoundError:
             return False
-        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        if stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and self._leads_to_folder()):
             raise _name_is_taken("There is a directory of this name.")
+        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+            raise _name_is_taken("There is something else of this name.")
         return True
+
+    def _leads_to_folder(self) -> bool:
+        with suppress(OSError):
+            return stat.S_ISDIR(os.stat(self.name, dir_fd=self.folder).st_mode)
+        return False
 
     def leave(self, *, clean: bool) -> None:
         """Close the folders and, if `clean`, remove those that were made for this file and are empty."""
@@ -332,6 +362,25 @@ def _remove_abandoned(path: str) -> bool:
         return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return True
+
+
+def _remove_old(path: str, before: float, unmarked: bool) -> bool:
+    """Remove the file at `path` if it was uploaded and not changed since `before`, a time in seconds."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        old = os.fstat(file)
+        # another upload may have taken its place meanwhile
+        if old.st_mtime >= before or not is_marked(file, unknown=unmarked) or not os.path.samestat(old, os.lstat(path)):
+            return False
         os.unlink(path)
     except OSError:
         return False

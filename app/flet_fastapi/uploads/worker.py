@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -32,6 +32,8 @@ log = get_logger(__name__)
 _THREADS = 8
 _DAY = 24 * 3600
 _CLEANING_SECONDS = 3600
+_CLOSE_SECONDS = 3
+_LOOK_SECONDS = 0.01
 
 
 class Manager(Protocol):
@@ -64,6 +66,8 @@ class Uploads:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="flet-uploads")
         self._storages: dict[Path, asyncio.Task[Storage]] = {}
         self._active: Counter[str] = Counter()
+        # what an upload does when it ends, also while the server stops
+        self._endings = Tasks()
 
     async def storage(self, path: Path) -> Storage:
         """The storage at `path`, swept before its first use."""
@@ -108,9 +112,15 @@ class Uploads:
                 yield claim
         finally:
             keeping.cancel()
-            await asyncio.shield(self._manager.tasks.start(claim.release(), "release_upload_claim"))
+            await asyncio.shield(self._endings.start(claim.release(), "release_upload_claim"))
 
     async def close(self) -> None:
+        """Uploads that the server has cut off give back what they took; not for long, should others go on."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                while self._active:
+                    await asyncio.sleep(_LOOK_SECONDS)
+        await self._endings.stop()
         self._threads.shutdown(wait=False)
 
     async def _open(self, path: Path) -> Storage:
@@ -153,7 +163,7 @@ class Uploads:
         try:
             yield
         except BaseException:
-            await asyncio.shield(self._manager.tasks.start(_uncount(cluster, files, total, size), "uncount_upload"))
+            await asyncio.shield(self._endings.start(_uncount(cluster, files, total, size), "uncount_upload"))
             raise
 
 
