@@ -246,9 +246,24 @@ def test_unknown_address_has_no_limits(client: Any) -> None:
 
 
 def test_private_addresses_count_if_that_is_set() -> None:
-    worker = Worker(limit_private_addresses=True, max_connections_per_address=1)
-    assert [worker.refusal(client="10.1.2.3") for _ in range(2)] == [None, "address_connections"]
+    worker = Worker(limit_private_addresses=True)
+    assert [worker.refusal(client="10.1.2.3") for _ in range(1001)][999:] == [None, "rate"]
     assert worker.refusal(client="10.1.2.4") is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ({"max_connections_per_address": 1}, "address_connections"),
+        ({"handshake_burst": 1}, "rate"),
+        ({"handshakes_per_second": 1, "handshake_burst": 1}, "rate"),
+    ],
+)
+def test_who_sets_a_limit_means_private_addresses_too(limit: dict[str, int], reason: str) -> None:
+    worker = Worker(**limit)
+    assert [worker.refusal(client="127.0.0.1") for _ in range(2)] == [None, reason]
+    worker = Worker(limit_private_addresses=False, **limit)
+    assert [worker.refusal(client="127.0.0.1") for _ in range(2)] == [None, None]
 
 
 def test_paces_of_a_bounded_number_are_remembered() -> None:

@@ -173,6 +173,7 @@ async def test_callback_says_how_the_sign_in_went(make_server: MakeServer, name:
     assert (response.status_code, server.counted("flet_oauth_total", result=row.result)) == (row.status, 1)
     assert len(session.answers) - len(before) == (row.status in (200, 303))
     assert (response.headers["x-content-type-options"], response.headers["cache-control"]) == ("nosniff", "no-store")
+    assert ("permissions-policy" in response.headers) == bool(row.says)
     assert row.says in text(response)
     assert ("content-type" in response.headers) == bool(row.says)
     assert "Traceback" not in text(response) + logs.text

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flet_fastapi.uploaded import folders
 from flet_fastapi.uploads.directory import LocalDirectory
 from flet_fastapi.uploads.names import parts_of
 from flet_fastapi.uploads.refusal import UploadRefused
@@ -180,6 +182,69 @@ async def test_cleaning_removes_old_files_and_the_folders_they_leave_empty(direc
     os.utime(directory.path / "old/f", (time.time() - 100,) * 2)
     assert await directory.clean(50) == 1
     assert everything(directory) == {"new"}
+
+
+async def test_cleaning_leaves_what_was_not_uploaded(directory: LocalDirectory) -> None:
+    (directory.path / "logo.png").touch()
+    os.utime(directory.path / "logo.png", (0, 0))
+    assert await directory.clean(50) == 0
+    assert everything(directory) == {"logo.png"}
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+async def test_cleaning_where_files_cannot_be_marked(
+    directory: LocalDirectory, monkeypatch: pytest.MonkeyPatch, mixed: bool
+) -> None:
+    def unsupported(*_: object) -> bytes:
+        raise OSError(errno.ENOTSUP, "not supported")
+
+    monkeypatch.setattr(os, "getxattr", unsupported)
+    monkeypatch.setattr(folders, "mixed", lambda _: [("event", directory.path)] if mixed else [])
+    (directory.path / "f").touch()
+    os.utime(directory.path / "f", (0, 0))
+    assert await directory.clean(50) == (0 if mixed else 1)
+
+
+async def test_cleaning_leaves_a_file_that_took_its_place_meanwhile(
+    directory: LocalDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(directory, "f", b"old")
+    os.utime(directory.path / "f", (0, 0))
+    new = directory.path / "new"
+    new.write_bytes(b"new")
+
+    def look(file: int, *, unknown: bool) -> bool:
+        new.rename(directory.path / "f")
+        return True
+
+    monkeypatch.setattr("flet_fastapi.uploads.directory.is_marked", look)
+    assert await directory.clean(50) == 0
+    assert (directory.path / "f").read_bytes() == b"new"
+
+
+async def test_link_to_a_directory_is_a_directory(directory: LocalDirectory, tmp_path: Path) -> None:
+    (directory.path / "link").symlink_to(tmp_path)
+    with pytest.raises(UploadRefused) as refused:
+        await directory.open(("link",), 1)
+    assert refused.value.error == "name_is_taken"
+    assert (directory.path / "link").is_symlink()
+
+
+async def test_upload_directory_that_is_none_is_the_servers_fault(directory: LocalDirectory) -> None:
+    directory.path.rmdir()
+    directory.path.touch()
+    with pytest.raises(UploadRefused) as refused:
+        await directory.open(("f",), 1)
+    assert (refused.value.status_code, refused.value.error) == (507, "storage")
+
+
+async def test_by_default_a_twentieth_of_a_small_disk_stays_free(small_disk: Path, threads: ThreadPoolExecutor) -> None:
+    directory = LocalDirectory(small_disk / "up", threads)
+    size = os.statvfs(small_disk).f_blocks * os.statvfs(small_disk).f_frsize
+    assert await store(directory, "f", b"x")
+    with pytest.raises(UploadRefused) as refused:
+        await directory.open(("g",), size - size // 25)
+    assert refused.value.error == "no_space"
 
 
 async def test_full_disk_is_seen_before_the_first_byte(small_disk: Path, threads: ThreadPoolExecutor) -> None:

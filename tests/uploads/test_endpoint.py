@@ -24,6 +24,7 @@ from flet_fastapi.client.assets import Assets
 from flet_fastapi.identity import Keyring
 from flet_fastapi.uploads import FletUpload, UploadRefused, upload_url
 from flet_fastapi.uploads.refusal import _STATUS
+from flet_fastapi.uploads.worker import Uploads
 from tests.conftest import Logs
 from tests.support.upload_door import Answer, Body, Door
 
@@ -547,6 +548,20 @@ async def test_start_removes_what_is_left_over_and_what_is_too_old(make_door: Ma
             await asyncio.sleep(0.01)
     assert door.files() == {"new": b"", "not_uploaded": b""}
     assert door.server.counted("flet_upload_files_removed_total", reason="left_over") == 1
+
+
+async def test_upload_that_a_stopping_server_cuts_off_gives_its_url_back(make_door: MakeDoor) -> None:
+    door, other = make_door(max_uploads_per_session=1), make_door(max_uploads_per_session=1)
+    url = await door.url()
+    cut_off = asyncio.create_task(door.put(url, Body([b"x"], stalls=True), [("content-length", "2")]))
+    async with asyncio.timeout(30):
+        while not door.files():
+            await asyncio.sleep(0.01)
+    # as uvicorn and the manager do it
+    cut_off.cancel()
+    await door.server.tasks.stop()
+    await door.server.part(Uploads).close()
+    assert (await other.put(url, b"xy")).status == 201
 
 
 async def test_files_of_any_age_stay_unless_that_is_set(door: Door) -> None:
