@@ -59,9 +59,9 @@ async def _ends_its_tasks() -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failures.append(context))
     with blockbuster_ctx("flet_fastapi") as blockbuster:
-        # Apps are made inside the loop here, and check that their directories exist. A lock that the loop shares with
-        # the app's threads is held for microseconds, but now and then the loop has to wait for it.
-        for name in ("os.stat", "os.scandir", "threading.Lock.acquire", "threading.Lock.acquire_lock"):
+        # Apps are made inside the loop here, and check that their directories can be used. A lock that the loop shares
+        # with the app's threads is held for microseconds, but now and then the loop has to wait for it.
+        for name in ("os.stat", "os.access", "os.scandir", "threading.Lock.acquire", "threading.Lock.acquire_lock"):
             blockbuster.functions[name].deactivate()
         yield
     for _ in range(20):  # tasks that were cancelled need turns of the loop to end

@@ -137,9 +137,10 @@ async def test_a_run_directory_that_cannot_be_used_stops_the_start(
     open_to_all.chmod(0o755)
     monkeypatch.setenv("FLET_RUN_DIR", str(open_to_all))
     manager = AppManager(CollectorRegistry())
-    assemble(lambda page: None, Options.load(), None, manager)
+    app = assemble(lambda page: None, Options.load(), None, manager)  # to be kept, so that it counts
     with pytest.raises(OptionError, match="FLET_RUN_DIR"):
         await manager.start()
+    assert app
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE", "PATCH"])
@@ -151,6 +152,21 @@ async def test_endpoint_refuses_other_methods_itself(tmp_path: Path, method: str
     await flet_fastapi.app_manager.shutdown()
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
     assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_endpoint_at_a_path_of_its_own_refuses_other_methods_and_shows_no_signature(tmp_path: Path) -> None:
+    app = flet_fastapi.app(main, upload_dir=str(tmp_path), upload_endpoint_path="/files/put", proxy_path="/prox")
+    left: list[bytes] = []
+
+    async def seen(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+        left.append(scope["query_string"])
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(seen), base_url="http://app.test") as client:
+        answers = [await client.post(f"{path}?t=secret") for path in ("/files/put", "/files/put/", "/prox/files/put/")]
+    await flet_fastapi.app_manager.shutdown()
+    assert [answer.headers["allow"] for answer in answers] == ["PUT", "PUT", "GET, HEAD"]
+    assert left == [b""] * 3
 
 
 async def test_routes_of_the_application_may_take_other_methods() -> None:

@@ -24,6 +24,7 @@ from tests.support.classic_client import ClassicClient
 from tests.support.disk import small_disk
 from tests.support.oauth_server import OAuthServer
 from tests.support.servers import uvicorn_server
+from tests.support.serving import uvicorn_in_process
 
 __all__ = ["small_disk"]  # a fixture
 
@@ -129,6 +130,50 @@ async def test_page_gets_a_url_that_takes_its_file_once(site: Site, path: str, p
     assert url.startswith(f"{prefix}/upload?t=")
     assert [answer.status_code for answer in answers] == [201, 409]
     assert (site.uploads.parent / (prefix.strip("/") or "up") / "f.bin").read_bytes() == b"content"
+
+
+# where the app is mounted, what was given for it, what the page gets, and what of it a proxy takes off
+PATHS = [
+    ("", {"upload_endpoint_path": "/files/put"}, "/files/put", ""),
+    ("", {"upload_endpoint_path": "files/put/"}, "/files/put", ""),
+    ("/sub", {"upload_endpoint_path": "/files/put"}, "/sub/files/put", ""),
+    ("/sub", {"upload_endpoint_path": "/sub/files/put"}, "/sub/files/put", ""),
+    ("", {"upload_endpoint_path": "/files/put", "proxy_path": "/prox"}, "/prox/files/put", "/prox"),
+    ("", {"upload_endpoint_path": "/prox/put", "proxy_path": "/prox"}, "/prox/put", "/prox"),
+    ("/sub", {"upload_endpoint_path": "/prox/sub/put", "proxy_path": "/prox"}, "/prox/sub/put", "/prox"),
+]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize(("mount", "given", "path", "stripped"), PATHS)
+async def test_uploads_are_taken_at_the_path_that_was_given(
+    app: App, tmp_path: Path, mount: str, given: dict[str, str], path: str, stripped: str, slash: str
+) -> None:
+    site = flet_fastapi.FastAPI()
+    served = flet_fastapi.app(app, upload_dir=str(tmp_path / "up"), **given)
+    site.mount(mount, served)
+    async with (
+        uvicorn_in_process(site if mount else served, lifespan="on") as place,
+        ClassicClient(f"ws://{place}{mount}/ws") as client,
+        httpx.AsyncClient(base_url=f"http://{place}") as http,
+    ):
+        await client.register()
+        url = await upload_url(client)
+        asked = url.removeprefix(stripped).replace("?", f"{slash}?")
+        answers = [await http.put(asked, content=b"content") for _ in range(2)]
+        elsewhere = await http.put(f"{mount}/upload", content=b"content")
+    assert url.partition("?")[0] == path
+    assert [answer.status_code for answer in answers] == [201, 409]
+    assert elsewhere.status_code == 405
+    assert (tmp_path / "up/f.bin").read_bytes() == b"content"
+
+
+async def test_path_of_somebody_elses_endpoint_is_as_it_was_given(app: App) -> None:
+    site = flet_fastapi.FastAPI()
+    site.mount("/sub", flet_fastapi.app(app, upload_endpoint_path="/files/put", proxy_path="/prox"))
+    async with uvicorn_in_process(site, lifespan="on") as place, ClassicClient(f"ws://{place}/sub/ws") as client:
+        await client.register()
+        assert (await upload_url(client)).startswith("/files/put?t=")
 
 
 async def test_url_of_one_app_is_not_for_another(site: Site) -> None:

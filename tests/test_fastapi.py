@@ -77,3 +77,64 @@ async def test_a_mounted_app_is_found_below_a_root_path_that_the_proxy_strips() 
         page = await client.get("/sub/", headers={"Accept": "text/html"})
     assert '<base href="/prefix/sub/">' in page.text
     await app_manager.shutdown()
+
+
+def noting(seen: list[str], what: str) -> Any:
+    async def waits() -> None:
+        seen.append(f"{what}, {'with' if app_manager._loop else 'without'} the manager")
+
+    return waits
+
+
+async def test_handlers_of_every_kind_run_in_their_order() -> None:
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        seen.append("lifespan starts")
+        yield
+        seen.append("lifespan ends")
+
+    app = FastAPI(
+        lifespan=lifespan,
+        on_startup=[lambda: seen.append("on_startup")],
+        on_shutdown=[lambda: seen.append("on_shutdown")],
+    )
+    with pytest.deprecated_call(match="on_event"):
+        app.on_event("startup")(noting(seen, "startup"))
+        app.on_event("shutdown")(noting(seen, "shutdown"))
+    await run(app)
+    assert seen == [
+        "on_startup", "startup, with the manager", "lifespan starts",
+        "lifespan ends", "shutdown, with the manager", "on_shutdown",
+    ]  # fmt: skip
+
+
+async def test_what_app_returns_has_handlers_too() -> None:
+    seen: list[str] = []
+    main = app(lambda page: None)
+    with pytest.deprecated_call(match="on_event"):
+        main.on_event("startup")(noting(seen, "startup"))
+    main.router.add_event_handler("shutdown", lambda: seen.append("shutdown"))
+    await run(main)
+    assert seen == ["startup, with the manager", "shutdown"]
+
+
+@pytest.mark.parametrize("lifespan", [False, True])
+async def test_handlers_of_a_router_run_once(lifespan: bool) -> None:
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def own(_: Any) -> AsyncIterator[None]:
+        seen.append("lifespan")
+        yield
+
+    router = fastapi.APIRouter(
+        on_startup=[lambda: seen.append("start")],
+        on_shutdown=[lambda: seen.append("stop")],
+        lifespan=own if lifespan else None,
+    )
+    including = FastAPI(on_startup=[lambda: seen.append("first")])
+    including.include_router(router)
+    await run(including)
+    assert seen == ["first", "start", *(["lifespan"] if lifespan else []), "stop"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any
 
 import flet as ft  # type: ignore[import-untyped]
@@ -28,6 +29,41 @@ def test_older_form_with_an_event_loop() -> None:
     with pytest.raises(OptionError, match="session_handler"):
         FletApp(loop)
     loop.close()
+
+
+def test_older_form_by_names_as_in_flet() -> None:
+    loop = asyncio.new_event_loop()
+    for endpoint in (
+        FletApp(loop=loop, session_handler=main, secret_key="k"),
+        FletApp(loop, session_handler=main, secret_key="k"),
+        FletApp(loop, main, 3600, 600, None, "k"),
+        FletApp(session_handler=main, secret_key="k"),
+    ):
+        assert endpoint._main is main
+        assert [key.get_secret_value() for key in endpoint._options.secret_key or ()] == ["k"]
+    loop.close()
+
+
+@pytest.mark.parametrize(
+    ("args", "named", "problem"),
+    [
+        ((main, 100), {"session_timeout_seconds": 5}, "session_timeout_seconds: is given twice"),
+        ((main,), {"session_handler": main}, "session_handler: is given twice"),
+        ((main,), {"session_timeout": 5}, "session_timeout: is no parameter"),
+        ((), {"secret_key": "k"}, "session_handler: is missing"),
+    ],
+)
+def test_parameter_that_cannot_be_placed_is_named(args: Any, named: Any, problem: str) -> None:
+    with pytest.raises(OptionError, match=problem):
+        FletApp(*args, **named)
+
+
+def test_parameters_can_be_asked_for() -> None:
+    defaults = {name: parameter.default for name, parameter in inspect.signature(FletApp).parameters.items()}
+    del defaults["session_handler"]
+    given = FletApp(main)._options
+    assert defaults == {name: getattr(given, name) for name in defaults}
+    assert len(defaults) == 4
 
 
 def test_positional_parameters_are_flets() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from flet_fastapi.app import assemble
 from flet_fastapi.errors import OptionError
 from flet_fastapi.manager import AppManager, app_manager
 from flet_fastapi.options import Options
@@ -170,6 +171,87 @@ async def test_preparations_run_at_each_start() -> None:
         await manager.start()
         await manager.shutdown()
     assert seen == [1, 1]
+
+
+class Endpoint:
+    """What an app prepares; an app is a cycle, so it lives on until the collector comes."""
+
+    def __init__(self, seen: list[str], name: str) -> None:
+        self.seen, self.name, self.itself = seen, name, self
+
+    async def prepare(self) -> None:
+        self.seen.append(self.name)
+
+
+async def test_apps_that_were_thrown_away_are_not_prepared() -> None:
+    manager, seen = make_manager(), list[str]()
+    kept = Endpoint(seen, "kept")
+    manager.prepare(kept.prepare)
+    for _ in range(100):
+        manager.prepare(Endpoint(seen, "thrown away").prepare)
+    await manager.start()
+    await manager.shutdown()
+    assert seen == ["kept"]
+    assert len(manager._preparations) == 1
+
+
+def assembled(manager: AppManager, upload_dir: Path) -> Any:
+    return assemble(lambda page: None, Options.load(upload_dir=upload_dir), None, manager)
+
+
+@pytest.mark.parametrize("started", [False, True])
+async def test_an_app_that_was_thrown_away_does_not_fail_the_next(tmp_path: Path, started: bool) -> None:
+    manager = make_manager()
+    bad = assembled(manager, Path("/proc/nowhere/x"))
+    if started:
+        with pytest.raises(OptionError, match="upload_dir"):
+            await manager.start()
+    del bad
+    good = assembled(manager, tmp_path / "up")
+    await manager.start()
+    await manager.shutdown()
+    assert good
+    assert (tmp_path / "up").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("FLET_SESSION_TIMEOUT", "soon"), ("FLET_MAX_UPLOAD_SIZE", "10MB"), ("FLET_UPLOAD_DIR", "/proc/nowhere/x")],
+)
+async def test_wrong_variable_of_an_app_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """Where each endpoint is made per request, nothing has read it before."""
+    monkeypatch.setenv(variable, value)
+    manager = AppManager(CollectorRegistry())
+    with pytest.raises(OptionError, match=variable):
+        await manager.start()
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_options_are_read_once_while_the_manager_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = make_manager()
+    monkeypatch.setenv("FLET_SESSION_TIMEOUT", "5")
+    assert manager.options(secret_key="k") is not manager.options(secret_key="k")
+    await manager.start()
+    for key in ("k", ["k", "older"], None):
+        first = manager.options(secret_key=key)
+        monkeypatch.setenv("FLET_SESSION_TIMEOUT", "soon")
+        assert manager.options(secret_key=key) is first
+        monkeypatch.setenv("FLET_SESSION_TIMEOUT", "5")
+    assert first.session_timeout_seconds == 5
+    await manager.shutdown()
+    assert manager.options(secret_key="k") is not manager.options(secret_key="k")
+
+
+async def test_what_is_alike_to_python_is_not_taken_for_the_same_option() -> None:
+    manager = make_manager()
+    await manager.start()
+    assert manager.options(max_upload_size=1).max_upload_size == 1
+    for wrong in ({"max_upload_size": True}, {"secret_key": [[]]}):
+        with pytest.raises(OptionError, match=next(iter(wrong))):
+            manager.options(**wrong)
+    await manager.shutdown()
 
 
 async def test_failing_preparation_fails_every_start() -> None:

@@ -88,3 +88,10 @@ def test_description_is_the_same_each_time() -> None:
     describe(app, Options.load())
     app.openapi()["paths"]["/upload"].clear()
     assert "put" in app.openapi()["paths"]["/upload"]
+
+
+def test_uploads_are_described_where_they_are_taken(tmp_path: Path) -> None:
+    assert set(description(upload_dir=tmp_path, upload_endpoint_path="/files/put")["paths"]) == {
+        "/files/put", "/oauth_callback",
+    }  # fmt: skip
+    assert set(description(upload_endpoint_path="/files/put")["paths"]) == {"/upload", "/oauth_callback"}

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +11,7 @@ import pytest
 from flet_core.types import WebRenderer
 
 from flet_fastapi.errors import OptionError
-from flet_fastapi.options import Limits, Options, origin_of
+from flet_fastapi.options import Limits, Options, check_url_path, origin_of
 
 
 def test_defaults_are_flets() -> None:
@@ -56,6 +60,25 @@ def test_defaults_are_flets() -> None:
         ("proxy_path", "a b\n"),
         ("upload_endpoint_path", "http://x?y"),
         ("upload_endpoint_path", "/a{b}"),
+        ("upload_endpoint_path", "http://e/up"),
+        ("upload_endpoint_path", "/a//b"),
+        ("upload_endpoint_path", "/"),
+        ("proxy_path", "http://e/x"),
+        ("proxy_path", "javascript:x"),
+        ("proxy_path", "//evil.com/x"),
+        ("proxy_path", "//"),
+        ("proxy_path", "/a//"),
+        ("proxy_path", "/a/./b"),
+        ("proxy_path", b"/x"),
+        ("app_name", b"x"),
+        ("app_name", "\ud800"),
+        ("secret_key", "\ud800"),
+        ("secret_key", ["k", "a\0"]),
+        ("assets_dir", "a" * 300),
+        ("assets_dir", "~nosuchuser_x/y"),
+        ("upload_dir", "/tmp/" + "b" * 300),
+        ("upload_dir", "~nosuchuser_x/y"),
+        ("upload_dir", "\ud800"),
     ],
 )
 def test_wrong_parameter_is_named(name: str, value: Any) -> None:
@@ -87,6 +110,8 @@ def test_unknown_parameter_is_named() -> None:
         ("FLET_WEBSOCKET_HANDLER_ENDPOINT", "/"),
         ("FLET_UPLOAD_HANDLER_ENDPOINT", "a?b"),
         ("FLET_OAUTH_CALLBACK_HANDLER_ENDPOINT", "../x"),
+        ("FLET_WEBSOCKET_HANDLER_ENDPOINT", "a/./b"),
+        ("FLET_UPLOAD_HANDLER_ENDPOINT", "http://e/up"),
     ],
 )
 def test_wrong_variable_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -192,3 +217,95 @@ def test_only_the_documented_variables_count(monkeypatch: pytest.MonkeyPatch, va
 def test_a_blank_key_is_refused(key: list[str]) -> None:
     with pytest.raises(OptionError, match="secret_key: must not be empty"):
         Options.load(secret_key=key)
+
+
+def test_a_key_that_no_signature_can_be_made_with_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLET_SECRET_KEY", "\udcff")
+    with pytest.raises(OptionError, match="FLET_SECRET_KEY: must be text"):
+        Options.load()
+
+
+@pytest.fixture
+def others() -> Iterator[Path]:
+    """A directory of somebody else: permissions count for this process, also if it is root's."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    if root := os.geteuid() == 0:
+        os.seteuid(65534)
+    yield folder
+    if root:
+        os.seteuid(0)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def forbid(folder: Path, mode: int) -> None:
+    user = os.geteuid()
+    os.seteuid(os.getuid())
+    folder.chmod(mode)
+    os.seteuid(user)
+
+
+@pytest.mark.parametrize("name", ["assets_dir", "upload_dir"])
+@pytest.mark.parametrize("below", ["", "x", "a/b"])
+def test_a_directory_that_cannot_be_looked_into_is_named(others: Path, name: str, below: str) -> None:
+    forbid(others, 0o000)
+    with pytest.raises(OptionError, match=f"^{name}: "):
+        Options.load(**{name: others / below})
+
+
+def test_a_directory_that_cannot_be_read_holds_no_assets(others: Path) -> None:
+    forbid(others, 0o111)
+    with pytest.raises(OptionError, match="assets_dir: directory cannot be read"):
+        Options.load(assets_dir=others)
+
+
+def test_a_directory_that_cannot_be_written_to_takes_no_uploads(others: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid(others, 0o555)
+    assert Options.load(assets_dir=others).assets_dir == others
+    monkeypatch.setenv("FLET_UPLOAD_DIR", str(others))
+    with pytest.raises(OptionError, match="FLET_UPLOAD_DIR: directory cannot be written to"):
+        Options.load()
+
+
+def test_an_upload_directory_is_made_and_kept(tmp_path: Path) -> None:
+    options = Options.load(upload_dir=tmp_path / "a" / "b")
+    for _ in range(2):
+        options.make_upload_dir()
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_an_upload_directory_that_cannot_be_made_is_named(others: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid(others, 0o555)
+    with pytest.raises(OptionError, match=r"upload_dir: directory cannot be made: .* \(got '.*/x'\)"):
+        Options.load(upload_dir=others / "x").make_upload_dir()
+    monkeypatch.setenv("FLET_UPLOAD_DIR", str(others / "x"))
+    with pytest.raises(OptionError, match="FLET_UPLOAD_DIR: directory cannot be made"):
+        Options.load().make_upload_dir()
+
+
+def test_a_link_to_nothing_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    with pytest.raises(OptionError, match="upload_dir: leads through a link to nothing"):
+        Options.load(upload_dir=tmp_path / "link" / "x")
+
+
+@pytest.mark.parametrize(("given", "path"), [("", ""), ("/", ""), ("a", "/a"), ("/a/b/", "/a/b"), ("/a:b", "/a:b")])
+def test_url_paths_are_plain(given: str, path: str) -> None:
+    assert check_url_path("x", given) == Options.load(proxy_path=given).proxy_path == path
+
+
+def test_the_empty_upload_path_is_none() -> None:
+    assert Options.load(upload_endpoint_path="").upload_endpoint_path is None
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [({}, "/files"), ({"upload_dir": "/tmp"}, "/files"), ({"upload_endpoint_path": "/up"}, "/files"),
+     ({"upload_endpoint_path": "/up", "upload_dir": "/tmp"}, "/up")],
+)  # fmt: skip
+def test_uploads_are_taken_at_the_path_that_was_given(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], path: str
+) -> None:
+    monkeypatch.setenv("FLET_UPLOAD_HANDLER_ENDPOINT", "files")
+    assert Options.load(**given).upload_path == path

@@ -19,7 +19,7 @@ from .manager import AppManager, app_manager
 from .oauth import FletOAuth
 from .openapi import describe
 from .options import Options
-from .uploads import FletUpload
+from .uploads import FletUpload, asked_paths
 
 
 def app(
@@ -43,9 +43,10 @@ def app(
 ) -> fastapi.FastAPI:
     """A Flet app as an ASGI application: `/ws`, `/upload`, `/oauth_callback`, and the web client everywhere else.
 
-    Sizes are in bytes, timeouts in seconds; `None` for `max_upload_size` means no limit. With `fastapi_app` the
-    endpoints are put on that application, behind its own routes, and it is what is returned; its lifespan must start
-    and stop `app_manager`. Source: the Flet guide "Running Flet with FastAPI".
+    Sizes are in bytes, timeouts in seconds; `None` for `max_upload_size` means no limit. With `upload_dir` the app
+    takes uploads at `upload_endpoint_path`, if that is given; without, that is where somebody else does. With
+    `fastapi_app` the endpoints are put on that application, behind its own routes, and it is what is returned; its
+    lifespan must start and stop `app_manager`. Source: the Flet guide "Running Flet with FastAPI".
 
     Raises:
         OptionError: a parameter or a `FLET_*` variable is wrong; the error names it.
@@ -63,13 +64,16 @@ def assemble(
     """Put the endpoints of one app on `target`, or on a new application."""
     manager.limits  # noqa: B018  a wrong variable stops the start, not the first connection
     target = target if target is not None else AppFastAPI()
-    websocket, path = FletApp.from_options(session_handler, options, manager), f"/{options.websocket_endpoint}"
+    websocket = FletApp.from_options(session_handler, options, manager, takes_uploads=True)
+    path = f"/{options.websocket_endpoint}"
     target.router.routes.append(WebSocketRoute(path, websocket))
     if isinstance(target, AppFastAPI):
         target.endpoints[path] = websocket
-        target.secret_paths = {f"/{options.upload_endpoint}", f"/{options.oauth_endpoint}"}
+        target.secret_paths = {options.upload_path, f"/{options.oauth_endpoint}"}
+        target.proxy_path = options.proxy_path
     upload = FletUpload.from_options(options, manager)
-    target.router.routes.append(_Endpoint(f"/{options.upload_endpoint}", HostGuard(upload, manager), "PUT"))
+    door = HostGuard(upload, manager)
+    target.router.routes.append(_Endpoint(options.upload_path, door, "PUT", options.proxy_path))
     oauth = HostGuard(FletOAuth.for_manager(manager), manager)
     target.router.routes.append(_Endpoint(f"/{options.oauth_endpoint}", oauth, "GET"))
     # what no route takes; a route of its own would hide those that are added later
@@ -85,14 +89,18 @@ def assemble(
 class _Endpoint(Route):
     """An endpoint for one method; reading is left to the client, whose pages may have the same path.
 
-    What remains is the endpoint's to refuse, if no other route takes it.
+    What remains is the endpoint's to refuse, if no other route takes it. `path` may be the one below the mount of the
+    app or, as `upload_endpoint_path` may be written, the one that the browser asks for.
     """
 
-    def __init__(self, path: str, endpoint: ASGIApp, method: str) -> None:
+    def __init__(self, path: str, endpoint: ASGIApp, method: str, proxy_path: str | None = None) -> None:
         super().__init__(path, endpoint, methods=[method])
         self.methods = {method}
+        self._proxy_path = proxy_path
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] == "http" and self.path in asked_paths(scope, self._proxy_path):
+            scope = {**scope, "path": self.path, "root_path": ""}
         match, child = super().matches(scope)
         page = match is Match.PARTIAL and scope["method"] in ("GET", "HEAD")
         return (Match.NONE if page else match), child

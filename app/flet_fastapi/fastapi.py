@@ -13,14 +13,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .identity import hide_query
 from .manager import app_manager
-from .uploads import UploadRefused
+from .uploads import UploadRefused, asked_paths
+
+# FastAPI's own lifespan of a router that was given none.
+_RUNS_HOOKS: Any = getattr(fastapi.routing, "_DefaultLifespan", ())
 
 
 class FastAPI(fastapi.FastAPI):
     """Takes everything that the installed `fastapi.FastAPI` takes.
 
-    `lifespan`, `on_startup` and `on_shutdown` run inside the life of `app_manager`. `on_startup` and `on_shutdown`
-    work even where the installed FastAPI has dropped them.
+    Inside the life of `app_manager` run `on_startup`, then what `on_event("startup")` was given, then `lifespan`; at
+    the end `lifespan`, `on_event("shutdown")` and `on_shutdown`. All go together, and work even where the installed
+    FastAPI drops them.
     """
 
     def __init__(
@@ -35,6 +39,14 @@ class FastAPI(fastapi.FastAPI):
         # an upload endpoint in a route of this application answers as it does alone
         self.add_exception_handler(UploadRefused, _refusal)
 
+    def include_router(self, router: fastapi.APIRouter, *args: Any, **keywords: Any) -> None:
+        """As FastAPI does it, but the router's handlers run once: by the router's own lifespan, if it runs them."""
+        before = [list(hooks) for hooks in _hooks(self)]
+        super().include_router(router, *args, **keywords)
+        if isinstance(router.lifespan_context, _RUNS_HOOKS):
+            for hooks, own in zip(_hooks(self), before, strict=True):
+                hooks[:] = own
+
 
 class AppFastAPI(FastAPI):
     """What `app()` returns. Without middleware of its own, its websocket goes straight to its endpoint.
@@ -46,11 +58,12 @@ class AppFastAPI(FastAPI):
         super().__init__(docs_url=None, redoc_url=None, openapi_url=None)
         self.endpoints: dict[str, ASGIApp] = {}
         self.secret_paths: set[str] = set()
+        self.proxy_path: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = _whole_path(scope)
         path = str(scope.get("path", "")).removeprefix(scope.get("root_path", ""))
-        if scope["type"] == "http" and path.rstrip("/") in self.secret_paths:
+        if scope["type"] == "http" and self._is_secret(scope, path):
             hide_query(scope)  # whatever the answer will be, also of a request that reaches no endpoint
             # starlette's redirect to the path without the slash would lose the query
             scope["path"] = scope["path"].rstrip("/")
@@ -61,6 +74,10 @@ class AppFastAPI(FastAPI):
                 await endpoint(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
+
+    def _is_secret(self, scope: Scope, path: str) -> bool:
+        asked = (path, *asked_paths(scope, self.proxy_path))
+        return not self.secret_paths.isdisjoint(each.rstrip("/") for each in asked)
 
 
 def _whole_path(scope: Scope) -> Scope:
@@ -80,19 +97,24 @@ def _managed(
     async def managed(app: Any) -> AsyncIterator[Any]:
         await app_manager.start()
         try:
-            for hook in on_startup:
+            for hook in (*on_startup, *_hooks(app)[0]):
                 await _call(hook)
             if lifespan is None:
                 yield
             else:
                 async with lifespan(app) as state:
                     yield state
-            for hook in on_shutdown:
+            for hook in (*_hooks(app)[1], *on_shutdown):
                 await _call(hook)
         finally:
             await app_manager.shutdown()
 
     return managed
+
+
+def _hooks(app: fastapi.FastAPI) -> tuple[list[Callable[[], Any]], list[Callable[[], Any]]]:
+    """What `on_event` was given for the start and for the end."""
+    return getattr(app.router, "on_startup", []), getattr(app.router, "on_shutdown", [])
 
 
 async def _refusal(_: Any, error: Exception) -> Response:

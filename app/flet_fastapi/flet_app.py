@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -21,11 +21,18 @@ from .manager import AppManager, app_manager
 from .oauth import SignIns
 from .options import Options
 from .session import Session
-from .uploads import upload_url
+from .uploads import placed_below, upload_url
 
 # How long a refused client may show why, before its socket is closed and it tries again.
 _REFUSED_SECONDS = 30
 _MAX_HEADER = 1024
+_EITHER_WAY = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_DEFAULTS = {
+    "session_timeout_seconds": 3600,
+    "oauth_state_timeout_seconds": 600,
+    "upload_endpoint_path": None,
+    "secret_key": None,
+}
 _BUSY = "The server is full at the moment. Please try again in a few minutes."
 
 
@@ -34,39 +41,54 @@ class FletApp:
 
     `handle(websocket)` serves one connection from a FastAPI or Starlette route; the object is also an ASGI application
     of its own. `session_handler` is the app's `main(page)`, a coroutine function or a plain one. Source: the Flet guide
-    "Running Flet with FastAPI"; the older form, with an event loop before the handler, is taken too.
+    "Running Flet with FastAPI"; the form of `flet` 0.24, with an event loop before the handler, is taken too.
 
     Raises:
         OptionError: a parameter or a `FLET_*` variable is wrong.
     """
 
+    # what is shown to those who ask; the older form is the second one below
+    __signature__ = inspect.Signature(
+        [
+            inspect.Parameter("session_handler", _EITHER_WAY),
+            *(inspect.Parameter(name, _EITHER_WAY, default=default) for name, default in _DEFAULTS.items()),
+        ]
+    )
+
+    @overload
     def __init__(
-        self, session_handler: Any, *args: Any, session_timeout_seconds: int = 3600,
+        self, session_handler: Any, session_timeout_seconds: int = 3600, oauth_state_timeout_seconds: int = 600,
+        upload_endpoint_path: str | None = None, secret_key: str | None = None,
+    ) -> None: ...  # fmt: skip
+
+    @overload
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, session_handler: Any, session_timeout_seconds: int = 3600,
         oauth_state_timeout_seconds: int = 600, upload_endpoint_path: str | None = None, secret_key: str | None = None,
-    ) -> None:  # fmt: skip
-        given = {
-            "session_timeout_seconds": session_timeout_seconds,
-            "oauth_state_timeout_seconds": oauth_state_timeout_seconds,
-            "upload_endpoint_path": upload_endpoint_path,
-            "secret_key": secret_key,
-        }
-        if isinstance(session_handler, asyncio.AbstractEventLoop):
-            if not args:
-                raise OptionError("session_handler", "is missing after the event loop")
-            session_handler, *args = args  # type: ignore[assignment]
-        if len(args) > len(given):
-            raise OptionError("FletApp", "takes at most five positional parameters")
-        given |= dict(zip(given, args, strict=False))
-        self._configure(session_handler, Options.load(**given), app_manager)
+    ) -> None: ...  # fmt: skip
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        given = _given(args, named)
+        session_handler = given.pop("session_handler")
+        self._configure(session_handler, app_manager.options(**given), app_manager)
 
     @classmethod
-    def from_options(cls, session_handler: Handler, options: Options, manager: AppManager = app_manager) -> Self:
-        """The endpoint of an app whose options are checked already."""
+    def from_options(
+        cls,
+        session_handler: Handler,
+        options: Options,
+        manager: AppManager = app_manager,
+        *,
+        takes_uploads: bool = False,
+    ) -> Self:
+        """The endpoint of an app whose options are checked already; `takes_uploads` if `FletUpload` is beside it."""
         endpoint = cls.__new__(cls)
         endpoint._configure(session_handler, options, manager)
+        endpoint._takes_uploads = takes_uploads and options.upload_dir is not None
         return endpoint
 
     def _configure(self, session_handler: Handler, options: Options, manager: AppManager) -> None:
+        self._takes_uploads = False
         self._main = check_handler(session_handler)
         self._options = options
         self._manager = manager
@@ -231,10 +253,12 @@ class FletApp:
         return (self._options.proxy_path or "") + str(scope.get("root_path", "")).rstrip("/")
 
     def _upload_path(self, scope: Scope) -> str | None:
-        options = self._options
-        if options.upload_endpoint_path is not None:
-            return options.upload_endpoint_path
-        return None if options.upload_dir is None else f"{self._prefix(scope)}/{options.upload_endpoint}"
+        """The path that the browser sends uploads to; one that is somebody else's is as it was given."""
+        options, prefix = self._options, self._prefix(scope)
+        given = options.upload_endpoint_path
+        if given is not None:
+            return placed_below(prefix, given) if self._takes_uploads else given
+        return None if options.upload_dir is None else f"{prefix}/{options.upload_endpoint}"
 
     # --- services of the session -------------------------------------------------------------------------------------
 
@@ -269,6 +293,29 @@ class FletApp:
             complete_page_html=attributes.get("completePageHtml"),
             complete_page_url=attributes.get("completePageUrl"),
         )
+
+
+def _given(args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of `FletApp` by their names, the event loop of the older form left out.
+
+    Raises:
+        OptionError: one is missing, unknown or there twice.
+    """
+    older = "loop" in named or (args and isinstance(args[0], asyncio.AbstractEventLoop))
+    names = ("loop", "session_handler", *_DEFAULTS) if older else ("session_handler", *_DEFAULTS)
+    if len(args) > len(names):
+        raise OptionError("FletApp", f"takes at most {len(names)} positional parameters")
+    given = dict(zip(names, args, strict=False))
+    for name in named:
+        if name not in names:
+            raise OptionError(name, "is no parameter of FletApp")
+        if name in given:
+            raise OptionError(name, "is given twice, by its position and by its name")
+    given |= named
+    given.pop("loop", None)
+    if "session_handler" not in given:
+        raise OptionError("session_handler", "is missing")
+    return given
 
 
 def check_handler(handler: Any) -> Callable[..., Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import inspect
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from weakref import WeakMethod
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
@@ -42,6 +45,10 @@ T = TypeVar("T")
 
 # How often connections that do not read are looked for.
 _WATCH_SECONDS = 1.0
+# Endpoints may be made per request; those of a program differ in little.
+_KNOWN_OPTIONS = 64
+# Of one app. Where there are more, some may be of apps that were thrown away.
+_PREPARATIONS = 3
 # Sessions that close at the same time at shutdown: each may run the user's `on_close`.
 _CLOSING_AT_ONCE = 100
 
@@ -52,7 +59,7 @@ class AppManager:
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._preparations: list[Preparation] = []
+        self._preparations: list[Callable[[], Preparation | None]] = []
         self._stopping_loop: asyncio.AbstractEventLoop | None = None
         self._reset()
 
@@ -73,6 +80,7 @@ class AppManager:
         self._cluster: Cluster | None = None
         self._parts: dict[Callable[[Any], Any], Part] = {}
         self._opening = asyncio.Lock()
+        self._known = lru_cache(_KNOWN_OPTIONS, typed=True)(Options.load)
         for name in ("limits", "executor"):
             self.__dict__.pop(name, None)
 
@@ -91,15 +99,17 @@ class AppManager:
             if self._loop is not None:
                 self._reset()  # the loop of the earlier start is gone, and its tasks with it
             self.limits  # noqa: B018  a wrong variable stops the start
+            options = Options.load()  # and so does one that no app has read yet
             self._loop = loop
-            self._started = loop.create_task(self._begin(), name="start")
+            self._started = loop.create_task(self._begin(options), name="start")
         if self._started is not None:
             await asyncio.shield(self._started)
 
-    async def _begin(self) -> None:
+    async def _begin(self, options: Options) -> None:
         self._stopping_loop = None
         try:
-            for preparation in self._preparations:
+            await asyncio.to_thread(options.make_upload_dir)
+            for preparation in self._living_preparations():
                 await preparation()
         except BaseException:
             self._loop = self._started = None
@@ -111,10 +121,24 @@ class AppManager:
         self._started = None
 
     def prepare(self, preparation: Preparation) -> None:
-        """Await `preparation()` whenever the manager starts: what an app needs before its first request."""
-        self._preparations.append(preparation)
+        """Await `preparation()` whenever the manager starts: what an app needs before its first request.
+
+        A method is forgotten with its object.
+        """
+        if inspect.ismethod(preparation):
+            self._preparations.append(WeakMethod(preparation, self._preparations.remove))
+        else:
+            self._preparations.append(lambda: preparation)
         if self._loop is not None and self._loop.is_running():
             self._loop.call_soon_threadsafe(self._prepare_late, preparation)
+
+    def _living_preparations(self) -> Iterator[Preparation]:
+        # applications are cycles, which live on until they are looked for
+        if len(self._preparations) > _PREPARATIONS:
+            gc.collect()
+        for reference in tuple(self._preparations):
+            if (preparation := reference()) is not None:
+                yield preparation
 
     def _prepare_late(self, preparation: Preparation) -> None:
         """An app was made while the manager runs."""
@@ -185,6 +209,18 @@ class AppManager:
         """The loop of this worker; there is one from `start` on."""
         assert self._loop is not None
         return self._loop
+
+    def options(self, **arguments: Any) -> Options:
+        """The options of an endpoint that may be made anew for each request: while the manager runs, what has been
+        checked once is not checked again, and variables are not read again.
+
+        Raises:
+            OptionError: a parameter or a `FLET_*` variable is wrong.
+        """
+        frozen = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+        if self._loop is None or not _is_hashable(tuple(frozen.values())):
+            return Options.load(**arguments)
+        return self._known(**frozen)
 
     def part(self, kind: Callable[[Any], T]) -> T:
         """The one `kind(self)` of this worker, made when first asked for; `close()` at shutdown."""
@@ -363,6 +399,14 @@ class AppManager:
             log.exception("session_close_failed")
         finally:
             self.metrics.sessions_ended.labels(reason).inc()
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 app_manager = AppManager()

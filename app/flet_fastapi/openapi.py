@@ -69,7 +69,7 @@ _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 
 def describe(app: fastapi.FastAPI, options: Options) -> None:
     """Let `app.openapi()` describe the endpoints of a Flet app that is on `app`, beside the routes of its own."""
-    paths = {f"/{options.upload_endpoint}": _upload(), f"/{options.oauth_endpoint}": _callback()}
+    paths = {options.upload_path: _upload(), f"/{options.oauth_endpoint}": _callback()}
     others = app.openapi
 
     def openapi() -> dict[str, Any]:

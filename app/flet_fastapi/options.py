@@ -1,7 +1,7 @@
 """Every parameter of `app()` and every `FLET_*` variable, checked once.
 
 As in Flet, an environment variable overrides the argument of the same meaning. Unlike in Flet, variables are read once,
-when the app is constructed, and a bad value raises `OptionError`, which names the variable.
+when the app is constructed and `app_manager` starts, and a bad value raises `OptionError`, which names the variable.
 """
 
 from __future__ import annotations
@@ -27,41 +27,110 @@ GiB = 1024 * MiB
 _PORTS = {"http": 80, "https": 443}
 # What says that pages of any website may open a websocket: nobody writes it by accident.
 ANY_ORIGIN = "any-origin"
+# What browsers take for the beginning of another address (RFC 3986, 4.2).
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _HOST = re.compile(r"[A-Za-z0-9._~-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 _CSP_KEYWORDS = frozenset({"self", "none", "unsafe-eval"})
 _SOURCE = re.compile(r"[A-Za-z0-9+.:/*_~%@!$&()=?\[\]-]{1,500}|'sha(256|384|512)-[\w+/=-]{8,100}'")
 
 
 def _directory(path: Path) -> Path:
-    if "\0" in str(path):
-        raise ValueError("must not contain NUL")
-    path = path.expanduser().absolute()
+    path = _absolute(path)
     # it may be made later, but only in a directory
-    existing = next(place for place in (path, *path.parents) if place.exists())
+    existing = next(place for place in (path, *path.parents) if _exists(place))
     if not existing.is_dir():
         raise ValueError("is not a directory" if existing == path else f"is not in a directory: {existing} is a file")
     return path
+
+
+def _absolute(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("must not contain NUL")
+    try:
+        os.fsencode(path)
+        return path.expanduser().absolute()
+    except UnicodeError:
+        raise ValueError("must be text that can be encoded") from None
+    except RuntimeError:
+        raise ValueError("names the home directory of nobody") from None
+    except OSError as error:
+        raise ValueError(f"is relative, and there is no working directory: {error.strerror}") from None
+
+
+def _exists(place: Path) -> bool:
+    try:
+        place.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if place.is_symlink():
+            raise ValueError(f"leads through a link to nothing: {place}") from None
+        return False
+    except OSError as error:
+        raise ValueError(f"cannot be looked at: {error.strerror}") from None
+    return True
 
 
 def _existing_directory(path: Path) -> Path:
     path = _directory(path)
     if not path.is_dir():
         raise ValueError("directory does not exist")
+    if not _may(path, os.R_OK | os.X_OK):
+        raise ValueError("directory cannot be read")
     return path
+
+
+def _upload_directory(path: Path) -> Path:
+    """If it is missing, it is made at start; a disk that cannot be written to now must not stop a worker."""
+    path = _directory(path)
+    if not path.is_dir():
+        return path
+    if not _may(path, os.R_OK | os.X_OK):
+        raise ValueError("directory cannot be read")
+    if not _may(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise ValueError("directory cannot be written to")
+    return path
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _endpoint(path: str) -> str:
     """`/upload`, `upload` and `//upload/` all mean `upload`."""
-    path = path.strip("/")
-    if not path or any(c in path for c in "?#{}\\") or not path.isprintable() or ".." in path.split("/"):
+    if any(c in path for c in "?#{}\\") or not path.isprintable() or _SCHEME.match(path):
         raise ValueError("must be a plain URL path")
+    path = path.strip("/")
+    if not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError("must be a plain URL path, without empty parts and dots")
     return path
 
 
 def _url_path(path: str) -> str:
     """An absolute URL path without a trailing slash; the root is the empty string."""
-    stripped = path.strip("/")
-    return "/" + _endpoint(stripped) if stripped else ""
+    if path in ("", "/"):
+        return ""
+    if path.startswith("//") or path.endswith("//"):
+        raise ValueError("must be a plain URL path: two slashes begin the name of a host")
+    return "/" + _endpoint(path)
+
+
+def check_url_path(name: str, path: object) -> str:
+    """`path` as an absolute URL path without a trailing slash; the root is the empty string.
+
+    Raises:
+        OptionError: naming `name`.
+    """
+    try:
+        if not isinstance(path, str):
+            raise ValueError("must be an absolute URL path")
+        return _url_path(path)
+    except ValueError as error:
+        raise OptionError(name, f"{error} (got {path!r})") from None
+
+
+def _below_root(path: str) -> str:
+    if not path:
+        raise ValueError("must be a URL path below the root")
+    return path
 
 
 def _no_bool(value: object) -> object:
@@ -157,16 +226,37 @@ def _not_blank(key: SecretStr) -> SecretStr:
     return key
 
 
+def _signing(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    try:
+        text.encode()
+    except UnicodeError:
+        raise ValueError("must be text that UTF-8 can encode") from None
+    if "\0" in text:  # HMAC takes NULs at the end for nothing: two keys would be one
+        raise ValueError("must not contain NUL")
+    return key
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeError:
+        raise ValueError("must be text that UTF-8 can encode") from None
+    return text
+
+
 def _empty_is_none(value: object) -> object:
     """As in Flet: the empty path is no path, and not the working directory."""
     return None if value == "" else value
 
 
 Directory = Annotated[Path, AfterValidator(_directory)]
+UploadDirectory = Annotated[Path, AfterValidator(_upload_directory)]
 ExistingDirectory = Annotated[Path, AfterValidator(_existing_directory)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
-UrlPath = Annotated[str, AfterValidator(_url_path)]
-Text = Annotated[str, Field(max_length=1000)]
+UrlPath = Annotated[str, Field(strict=True), AfterValidator(_url_path)]
+UploadPath = Annotated[UrlPath, AfterValidator(_below_root)]
+Text = Annotated[str, Field(max_length=1000, strict=True), AfterValidator(_encodable)]
 Seconds = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=10 * 365 * 24 * 3600)]
 Positive = Annotated[int, BeforeValidator(_no_bool), Field(ge=1)]
 Natural = Annotated[int, BeforeValidator(_no_bool), Field(ge=0)]
@@ -180,7 +270,7 @@ Sources = Annotated[
     BeforeValidator(_space_or_comma_list), AfterValidator(_lone_none),
 ]  # fmt: skip
 HeaderValue = Annotated[str, Field(max_length=4000), AfterValidator(_header_value)]
-Key = Annotated[SecretStr, AfterValidator(_not_blank)]
+Key = Annotated[SecretStr, AfterValidator(_not_blank), AfterValidator(_signing)]
 Keys = Annotated[tuple[Key, ...], BeforeValidator(_key_list), Field(min_length=1)]
 
 
@@ -208,6 +298,12 @@ class _Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
         return _Variables(settings_cls), init_settings
+
+    @classmethod
+    def written(cls, field: str) -> str:
+        """What the operator wrote to set `field`: its variable if that is set, else the parameter."""
+        variable = str(cls.model_fields[field].validation_alias or "")
+        return variable if os.environ.get(variable) else field
 
     @classmethod
     def load(cls, **arguments: Any) -> Self:
@@ -257,7 +353,7 @@ class Options(_Settings):
         "path", validation_alias="FLET_WEB_ROUTE_URL_STRATEGY"
     )
     no_cdn: bool = Field(False, validation_alias="FLET_WEB_NO_CDN")
-    upload_dir: Annotated[Directory | None, BeforeValidator(_empty_is_none)] = Field(
+    upload_dir: Annotated[UploadDirectory | None, BeforeValidator(_empty_is_none)] = Field(
         None, validation_alias="FLET_UPLOAD_DIR"
     )
     max_upload_size: Positive | None = Field(None, validation_alias="FLET_MAX_UPLOAD_SIZE")
@@ -267,7 +363,7 @@ class Options(_Settings):
         600, validation_alias="FLET_OAUTH_STATE_TIMEOUT"
     )
     proxy_path: UrlPath | None = None
-    upload_endpoint_path: UrlPath | None = None
+    upload_endpoint_path: Annotated[UploadPath | None, BeforeValidator(_empty_is_none)] = None
     websocket_endpoint: Endpoint = Field("ws", validation_alias="FLET_WEBSOCKET_HANDLER_ENDPOINT")
     upload_endpoint: Endpoint = Field("upload", validation_alias="FLET_UPLOAD_HANDLER_ENDPOINT")
     oauth_endpoint: Endpoint = Field("oauth_callback", validation_alias="FLET_OAUTH_CALLBACK_HANDLER_ENDPOINT")
@@ -279,6 +375,31 @@ class Options(_Settings):
     )
     permissions_policy: HeaderValue | None = Field(None, validation_alias="FLET_PERMISSIONS_POLICY")
     isolated_routes: PagePaths = Field((), validation_alias="FLET_ISOLATED_ROUTES")
+
+    @property
+    def upload_path(self) -> str:
+        """Where the app takes uploads itself; without `upload_dir`, `upload_endpoint_path` is somebody else's."""
+        own = self.upload_endpoint_path if self.upload_dir is not None else None
+        return own or f"/{self.upload_endpoint}"
+
+    def make_upload_dir(self) -> None:
+        """Make `upload_dir` if it is missing; blocks.
+
+        Raises:
+            OptionError: it cannot be made, or not be used.
+        """
+        if self.upload_dir is None:
+            return
+        try:
+            self.upload_dir.mkdir(parents=True, exist_ok=True)
+            _upload_directory(self.upload_dir)
+        except OSError as error:
+            problem = f"directory cannot be made: {error.strerror}"
+        except ValueError as error:
+            problem = str(error)
+        else:
+            return
+        raise OptionError(self.written("upload_dir"), f"{problem} (got {str(self.upload_dir)!r})")
 
 
 _PER_ADDRESS = frozenset({"handshakes_per_second", "handshake_burst", "max_connections_per_address"})

@@ -396,6 +396,9 @@ def test_parameters_of_the_document_are_taken(tmp_path: Path) -> None:
         {"web_renderer": "skia"},
         {"app_mount_path": None},
         {"app_mount_path": "/x?y"},
+        {"app_mount_path": "http://x/y"},
+        {"app_mount_path": "//evil.com"},
+        {"websocket_endpoint_path": "/a/./ws"},
         {"websocket_endpoint_path": 1},
     ],
 )

@@ -32,10 +32,10 @@ SERVERS = {
 
 
 @contextmanager
-def served(program: str, log: Path, server: str = "uvicorn") -> Iterator[Server]:
+def served(program: str, log: Path, server: str = "uvicorn", **variables: str) -> Iterator[Server]:
     port = free_port()
     command = [part.format(port=port, program=program) for part in SERVERS[server]]
-    environment = {**os.environ, "PYTHONPATH": str(APP), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(APP), "PYTHONUNBUFFERED": "1", **variables}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *command], cwd=PROGRAMS, env=environment, stdout=output, stderr=output,
@@ -128,3 +128,12 @@ async def test_each_endpoint_alone(tmp_path: Path) -> None:
             assert (await http.put("/upload", content=b"x")).status_code in (400, 401, 403)
             assert (await http.get("/oauth_callback?state=x&code=y")).status_code in (400, 403, 404, 410)
     assert "Traceback" not in running.said()
+
+
+@pytest.mark.parametrize("program", ["single", "several", "existing"])
+def test_wrong_variable_stops_the_start(program: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError, match=r"FLET_OAUTH_STATE_TIMEOUT: .*got 'soon'"),
+        served(program, tmp_path / "log", FLET_OAUTH_STATE_TIMEOUT="soon"),
+    ):
+        pass

@@ -41,6 +41,9 @@ class FakeServer:
         self.cluster: Cluster = from_url(self.limits.cluster_url, directory)
         self._parts: dict[Any, Any] = {}
 
+    def options(self, **arguments: Any) -> Options:
+        return Options.load(**arguments)
+
     async def keyring(self, options: Options | None = None) -> Keyring:
         given = options.secret_key if options is not None else None
         return Keyring(given or self.keys)

@@ -19,12 +19,11 @@ from anyio import to_thread
 from flet_core.types import WebRenderer
 from starlette.types import Receive, Scope, Send
 
-from ..errors import OptionError
 from ..handshake import HostGuard, ManagerWithDoor
 from ..identity import hide_query
 from ..logs import get_logger
 from ..manager import app_manager
-from ..options import Options
+from ..options import Options, check_url_path
 from .assets import Asset, Assets
 from .build import INDEX, MANIFEST, SERVICE_WORKER, Build, ClientFile, ClientNotFound, default_roots
 from .content_types import content_type
@@ -142,10 +141,10 @@ class FletStaticFiles:
         manager.limits  # noqa: B018  a wrong variable stops the start, not the first request
         self._guarded = HostGuard(self._handle, manager)
         self._options = options
-        self._mount = _url_path("app_mount_path", app_mount_path)
+        self._mount = check_url_path("app_mount_path", app_mount_path)
         self._websocket: str | None = None
         if websocket_endpoint_path is not None:
-            self._websocket = _url_path("websocket_endpoint_path", websocket_endpoint_path)
+            self._websocket = check_url_path("websocket_endpoint_path", websocket_endpoint_path)
         self._page_headers = page_headers
         self._assets = Assets(options.assets_dir, options.upload_dir) if options.assets_dir else None
         self._policy = Policy.from_options(options)
@@ -326,12 +325,6 @@ class FletStaticFiles:
             extra=UPLOAD_HEADERS if asset.uploaded else self._policy.asset(kind),
         )
         await send_representation(scope, send, representation, request)
-
-
-def _url_path(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.isprintable() or set(value) & set("?#\\"):
-        raise OptionError(name, f"must be an absolute URL path (got {value!r})")
-    return value
 
 
 def _packed(text: str, headers: Headers) -> Page:

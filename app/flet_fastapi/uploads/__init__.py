@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .endpoint import FletUpload
 from .refusal import UploadRefused
-from .urls import upload_url
+from .urls import asked_paths, placed_below, upload_url
 
-__all__ = ["FletUpload", "UploadRefused", "upload_url"]
+__all__ = ["FletUpload", "UploadRefused", "asked_paths", "placed_below", "upload_url"]

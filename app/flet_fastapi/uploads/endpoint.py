@@ -24,7 +24,7 @@ from .names import parts_of
 from .pace import paced
 from .refusal import DOOR_HEADERS, UploadRefused
 from .storage import Incoming
-from .urls import METHOD, PARAMETER, Grant, read_grant
+from .urls import METHOD, PARAMETER, Grant, asked_paths, read_grant
 from .worker import Manager, Uploads
 
 log = get_logger(__name__)
@@ -73,7 +73,7 @@ class FletUpload:
         max_upload_size: int | str | None = None,
         secret_key: str | SecretStr | Sequence[str | SecretStr] | None = None,
     ) -> None:
-        options = Options.load(upload_dir=upload_dir, max_upload_size=max_upload_size, secret_key=secret_key)
+        options = app_manager.options(upload_dir=upload_dir, max_upload_size=max_upload_size, secret_key=secret_key)
         self._setup(options, app_manager)
 
     @classmethod
@@ -97,9 +97,15 @@ class FletUpload:
         await response(scope, receive, send)
 
     async def prepare(self) -> None:
-        """At start-up: remove what killed workers left, and start to remove what is too old, if that is set."""
+        """At start-up: make the directory if it is missing, remove what killed workers left, and start to remove what
+        is too old, if that is set.
+
+        Raises:
+            OptionError: the directory cannot be made.
+        """
         directory = self._options.upload_dir
         if directory is not None:
+            await asyncio.to_thread(self._options.make_upload_dir)
             await self._uploads.storage(directory)
 
     async def handle(self, request: Request) -> Response:
@@ -155,7 +161,7 @@ class FletUpload:
             raise UploadRefused("bad_request", "The URL has more than one signature.")
         if not tokens or not tokens[0]:
             raise UploadRefused("no_signature", "The upload URL has no signature.")
-        paths = _paths(request, self._options.proxy_path or "")
+        paths = asked_paths(request.scope, self._options.proxy_path)
         return read_grant(await self._manager.keyring(self._options), tokens[0], method=request.method, paths=paths)
 
     def _read_size(self, request: Request, grant: Grant) -> int:
@@ -205,13 +211,6 @@ async def _let_go(request: Request, body: _Body, refusal: UploadRefused) -> None
             pass
     if not body.ended:
         refusal.close()
-
-
-def _paths(request: Request, proxy_path: str) -> set[str]:
-    """What the browser may have asked for: a proxy may have taken its prefix, told or untold, off the path."""
-    path, root = request.scope["path"], str(request.scope.get("root_path", "")).rstrip("/")
-    mounted = path if path.startswith(f"{root}/") else root + path
-    return {path, mounted, proxy_path + path, proxy_path + mounted}
 
 
 def _check_encoding(request: Request) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from itsdangerous import BadData
+from starlette.types import Scope
 
 from ..identity import Keyring, new_id
 from .refusal import UploadRefused
@@ -74,6 +75,18 @@ def read_grant(keyring: Keyring, token: str, *, method: str, paths: set[str]) ->
     if time.time() >= grant.expires:
         raise UploadRefused("expired", "The upload URL has expired.")
     return grant
+
+
+def asked_paths(scope: Scope, proxy_path: str | None) -> set[str]:
+    """What the browser may have asked for: a proxy may have taken its prefix, told or untold, off the path."""
+    path, root, proxy = scope["path"], str(scope.get("root_path", "")).rstrip("/"), proxy_path or ""
+    mounted = path if path.startswith(f"{root}/") else root + path
+    return {path, mounted, proxy + path, proxy + mounted}
+
+
+def placed_below(prefix: str, path: str) -> str:
+    """`path` with `prefix` before it, unless it has it already."""
+    return path if path.startswith(f"{prefix}/") else prefix + path
 
 
 def _absolute(path: str) -> str:
