@@ -58,6 +58,11 @@ _PAYLOADS = {UPDATE: (b'{"props":[', b"]}"), REMOVE: (b'{"ids":[', b"]}"), CLEAN
 _MAX_TEXT = 8192
 _MAX_ID = 64
 _MAX_NAME = 128
+# The client tells one change at a time, of a handful of properties; a page's whole state is 14. Each costs the loop
+# microseconds.
+_MAX_PROPERTIES = 1000
+# Dialogs that were opened last. What follows from the closing of a dialog comes right after it.
+_MAX_OPENED = 100
 
 # What a page is told of its client, by the property that holds it. Numbers may be empty.
 _DETAILS = {
@@ -223,9 +228,13 @@ def _updates(payload: Mapping[str, Any]) -> Updates:
     changes = payload.get("props")
     if type(changes) is not list:
         raise InvalidFrame("type", "props must be a list")
+    properties = 0
     for change in changes:
         if type(change) is not dict or type(change.get("i")) is not str:
             raise InvalidFrame("type", "each of props must be an object with an i")
+        properties += len(change)
+        if properties > _MAX_PROPERTIES:
+            raise InvalidFrame("too_many", f"more than {_MAX_PROPERTIES} properties in a frame", 1009)
     return Updates(changes)
 
 
