@@ -48,6 +48,9 @@ class Attached(Protocol):
     def cut(self, code: int, reason: str) -> None:
         """End the connection soon; from any thread."""
 
+    def ping(self) -> Awaitable[bool] | None:
+        """Whether a websocket pong has come, once it has or never will; None if the server offers no ping."""
+
 
 class Services(Protocol):
     """What the session's app offers beside the page: uploads and sign-in."""
@@ -65,10 +68,10 @@ class Session:
     """
 
     __slots__ = (
-        "_crashed", "_expiry", "_loop", "_loop_thread", "_lock", "_manager", "_outbox", "_outbox_bytes", "_probed",
-        "_refused", "_running", "_services", "_tasks", "_tracebacks", "app", "browser", "closed", "connection",
-        "ending", "heard", "issued_cookie", "key", "page", "public_id", "secret_id", "timeout_seconds", "upload_path",
-        "__weakref__",
+        "_crashed", "_expiry", "_loop", "_loop_thread", "_lock", "_manager", "_outbox", "_outbox_bytes",
+        "_outbox_largest", "_refused", "_running", "_services", "_tasks", "_tracebacks", "app", "browser", "closed",
+        "connection", "ending", "heard", "issued_cookie", "key", "page", "public_id", "secret_id", "timeout_seconds",
+        "upload_path", "__weakref__",
     )  # fmt: skip
 
     page: SessionPage
@@ -151,15 +154,27 @@ class Session:
             self._start(goodbye, "on_disconnect")
 
     async def answers(self) -> bool:
-        """Whether a browser is at the other end of the session's connection: it answers a probe within 2 seconds."""
+        """Whether a browser is at the other end of the session's connection: it answers a probe within 2 seconds.
+
+        A websocket ping asks the browser itself. Where the server offers none, a method call asks Flet's client in it.
+        """
         connection, heard = self.connection, self.heard
-        self.page.probe()
+        if connection is None:
+            return False
+        pong = connection.ping()
+        if pong is None:
+            self.page.probe()
+        pinging = None if pong is None else asyncio.ensure_future(pong)
         deadline = self._loop.time() + _PROBE_SECONDS
-        while self.connection is connection and connection is not None and self._loop.time() < deadline:
-            if self.heard != heard:
-                return True
-            await asyncio.sleep(0.02)
-        return False
+        try:
+            while self.connection is connection and self._loop.time() < deadline:
+                if self.heard != heard or (pinging is not None and pinging.done() and pinging.result()):
+                    return True
+                await asyncio.sleep(0.02)
+            return False
+        finally:
+            if pinging is not None:
+                pinging.cancel()
 
     def _expire(self) -> None:
         self._expiry = None
