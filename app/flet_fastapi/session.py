@@ -92,7 +92,7 @@ class Session:
         self._loop_thread = threading.get_ident()
         self._lock = threading.Lock()
         self._outbox: list[Outgoing] = []
-        self._outbox_bytes = 0
+        self._outbox_bytes = self._outbox_largest = 0
         self._tasks = Tasks(manager.loop)
         self._running = 0
         self._refused: set[str] = set()
@@ -190,10 +190,16 @@ class Session:
         size = 0
         for message in messages:
             size += len(message.body)
+        limit = self._manager.limits.send_queue_size
         with self._lock:
             self._outbox.extend(messages)
             self._outbox_bytes += size
-        if self._outbox_bytes > self._manager.limits.send_queue_size:
+            if size > limit and size > self._outbox_largest:
+                self._outbox_largest = size
+            # One update may be as large as the app makes it: cut for that, its client would be cut at each such update,
+            # however fast it reads.
+            full = self._outbox_bytes - self._outbox_largest > limit
+        if full:
             self._drop_updates()  # the next connection gets them with the tree
             connection.cut(1013, "the client reads too slowly")
         else:
@@ -218,7 +224,7 @@ class Session:
         with self._lock:
             waiting = self._outbox
             self._outbox = []
-            self._outbox_bytes = 0
+            self._outbox_bytes = self._outbox_largest = 0
         return waiting
 
     @property
@@ -230,7 +236,8 @@ class Session:
         # the tree that a resume delivers holds them
         with self._lock:
             self._outbox = [message for message in self._outbox if message.keep][:_MAX_KEPT]
-            self._outbox_bytes = sum(len(message.body) for message in self._outbox)
+            sizes = [len(message.body) for message in self._outbox]
+            self._outbox_bytes, self._outbox_largest = sum(sizes), max(sizes, default=0)
 
     # --- the user's code ---------------------------------------------------------------------------------------------
 
