@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 from typing import Any
 
@@ -69,7 +70,6 @@ async def test_too_much_cuts_the_connection_and_holds_no_more(session: Session) 
     assert sum(len(waiting.body) for waiting in session._outbox) <= 130
 
 
-async def test_only_what_must_arrive_waits_for_an_absent_browser(session: Session) -> None:
 @pytest.mark.parametrize("sizes", [(500,), (30, 500), (500, 30, 30), (60, 500, 40)])
 async def test_one_update_may_be_larger_than_the_queue(session: Session, sizes: tuple[int, ...]) -> None:
     session.connection = wire = Wire()
@@ -105,6 +105,7 @@ async def test_large_call_that_waits_for_the_browser_does_not_cut_its_next_conne
     assert not wire.cuts
 
 
+async def test_only_what_must_arrive_waits_for_an_absent_browser(session: Session) -> None:
     session.send([message(), message(2, keep=True), message()])
     assert [len(waiting.body) for waiting in session.take()] == [2]
 
@@ -122,6 +123,19 @@ async def test_closed_session_keeps_nothing(session: Session) -> None:
     session.closed = True
     session.send([message(keep=True)])
     assert not session.waiting
+
+
+async def test_keyboard_interrupt_of_the_apps_code_is_its_failure(session: Session) -> None:
+    assert not session._asked_to_end(KeyboardInterrupt())
+
+
+async def test_ctrl_c_that_comes_as_an_exception_ends_the_server(session: Session) -> None:
+    """As in a program that has nothing of its own for it, asyncio's runner neither."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert session._asked_to_end(KeyboardInterrupt())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Plain:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
+import signal
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextvars import Context
 from functools import partial
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,8 +35,6 @@ _CLOSE_SECONDS = 10
 # Tracebacks are long; an app that fails at every event of a drag must not fill the disk.
 _MAX_TRACEBACKS = 50
 _PROBE_SECONDS = 2.0
-# What ends a task or the server from outside; anything else that the user's code raises is its own failure.
-_NOT_OURS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 # Refusals that honest clients cause too.
 _SILENT = frozenset({"event_unheard", "client_error"})
 
@@ -305,18 +305,18 @@ class Session:
     async def _main(self, main: Handler) -> None:
         try:
             await self._invoke(main, (self.page.argument,))
-        except _NOT_OURS:
-            raise
-        except BaseException as error:  # noqa: BLE001  it is the user's code
+        except BaseException as error:
+            if self._asked_to_end(error):
+                raise
             self._crash(error)
 
     async def _guarded(self, function: Handler, args: tuple[Any, ...]) -> None:
         self._running += 1
         try:
             await self._invoke(function, args)
-        except _NOT_OURS:
-            raise
-        except BaseException as error:  # noqa: BLE001  it is the user's code
+        except BaseException as error:
+            if self._asked_to_end(error):
+                raise
             self._failed("handler", error)
         finally:
             self._running -= 1
@@ -326,11 +326,11 @@ class Session:
             self.adopt(task)
         try:
             return await function()
-        except _NOT_OURS:
-            raise
         except BaseException as error:
+            if self._asked_to_end(error):
+                raise
             self._failed("task", error)
-            if isinstance(error, Exception):
+            if isinstance(error, Exception | asyncio.CancelledError):
                 raise
             # asyncio would end the server for a SystemExit
             raise RuntimeError(f"{type(error).__name__} in a task") from error
@@ -340,7 +340,20 @@ class Session:
             await function(*args)
             return
         context = self.page.context.copy()
-        await self._loop.run_in_executor(self.executor, partial(context.run, function, *args))
+        await self._loop.run_in_executor(self.executor, partial(_in_thread, context, function, args))
+
+    def _asked_to_end(self, error: BaseException) -> bool:
+        """Whether `error` says that the task or the server is to end; what else the user's code raises is a failure.
+
+        A cancellation that nobody has asked this task for comes from something else that the code awaited.
+        """
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            task = asyncio.current_task(self._loop)
+            return task is None or task.cancelling() > 0
+        if isinstance(error, KeyboardInterrupt):
+            # servers have a handler of their own for Ctrl-C, which raises nothing
+            return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        return False
 
     # --- reports -----------------------------------------------------------------------------------------------------
 
@@ -357,7 +370,9 @@ class Session:
         if not self.page.is_users(error):
             return self.refused("event_data")
         message = self._report(where, error)
-        self._show(error, self.page.notify, message)
+        # To cancel what a handler waits for is a common way to debounce: the log says so, the user need not know.
+        if not isinstance(error, asyncio.CancelledError):
+            self._show(error, self.page.notify, message)
 
     def _crash(self, error: BaseException) -> None:
         if self.closed:
@@ -378,9 +393,9 @@ class Session:
         # not as other handlers: its own failure must not call it again
         try:
             await self._invoke(handler[0], handler[1:])
-        except _NOT_OURS:
-            raise
-        except BaseException as error:  # noqa: BLE001  it is the user's code
+        except BaseException as error:
+            if self._asked_to_end(error):
+                raise
             self._report("on_error", error)
             self._tell(show, message)
 
@@ -437,6 +452,14 @@ class Session:
             self._outbox.clear()
             await self._tasks.stop()
             self.page.dispose()
+
+
+def _in_thread(context: Context, function: Handler, args: tuple[Any, ...]) -> None:
+    try:
+        context.run(function, *args)
+    except (StopIteration, GeneratorExit, KeyboardInterrupt) as error:
+        # a future cannot carry the first two, and the third is no Ctrl-C: that comes to the main thread
+        raise RuntimeError(f"{type(error).__name__} in a plain function") from error
 
 
 def _text(error: BaseException) -> str:
