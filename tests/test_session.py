@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 from typing import Any
 
@@ -69,6 +70,41 @@ async def test_too_much_cuts_the_connection_and_holds_no_more(session: Session) 
     assert sum(len(waiting.body) for waiting in session._outbox) <= 130
 
 
+@pytest.mark.parametrize("sizes", [(500,), (30, 500), (500, 30, 30), (60, 500, 40)])
+async def test_one_update_may_be_larger_than_the_queue(session: Session, sizes: tuple[int, ...]) -> None:
+    session.connection = wire = Wire()
+    for size in sizes:
+        session.send([message(size - 10), message(10)])
+    assert not wire.cuts
+    assert len(session.take()) == 2 * len(sizes)
+
+
+@pytest.mark.parametrize("sizes", [(500, 101), (101, 500), (500, 60, 41), (60, 41)])
+async def test_too_much_beside_the_largest_update_cuts(session: Session, sizes: tuple[int, ...]) -> None:
+    session.connection = wire = Wire()
+    for size in sizes:
+        assert not wire.cuts
+        session.send([message(size)])
+    assert wire.cuts == [1013]
+
+
+async def test_what_was_taken_leaves_no_room_behind(session: Session) -> None:
+    session.connection = wire = Wire()
+    session.send([message(500)])
+    session.take()
+    session.send([message(60)])
+    session.send([message(60)])
+    assert wire.cuts == [1013]
+
+
+async def test_large_call_that_waits_for_the_browser_does_not_cut_its_next_connection(session: Session) -> None:
+    session.connection = wire = Wire()
+    session.send([message(500, keep=True)])
+    session._drop_updates()
+    session.send([message(30)])
+    assert not wire.cuts
+
+
 async def test_only_what_must_arrive_waits_for_an_absent_browser(session: Session) -> None:
     session.send([message(), message(2, keep=True), message()])
     assert [len(waiting.body) for waiting in session.take()] == [2]
@@ -87,6 +123,19 @@ async def test_closed_session_keeps_nothing(session: Session) -> None:
     session.closed = True
     session.send([message(keep=True)])
     assert not session.waiting
+
+
+async def test_keyboard_interrupt_of_the_apps_code_is_its_failure(session: Session) -> None:
+    assert not session._asked_to_end(KeyboardInterrupt())
+
+
+async def test_ctrl_c_that_comes_as_an_exception_ends_the_server(session: Session) -> None:
+    """As in a program that has nothing of its own for it, asyncio's runner neither."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert session._asked_to_end(KeyboardInterrupt())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Plain:

@@ -296,6 +296,14 @@ class Connection:
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
+    def ping(self) -> Awaitable[bool] | None:
+        """Whether a websocket pong has come, once it has or never will; None if the server offers no ping.
+
+        Of the servers that we know only Roost's does: ASGI has no word for it.
+        """
+        offer = (self.scope.get("extensions") or {}).get("roost.websocket.ping")
+        return None if offer is None else offer["ping"]()
+
     def cut(self, code: int, reason: str) -> None:
         """End the connection soon, writing nothing more; from any thread."""
         if not self._cut:

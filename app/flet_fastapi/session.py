@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
+import signal
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextvars import Context
 from functools import partial
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,8 +35,6 @@ _CLOSE_SECONDS = 10
 # Tracebacks are long; an app that fails at every event of a drag must not fill the disk.
 _MAX_TRACEBACKS = 50
 _PROBE_SECONDS = 2.0
-# What ends a task or the server from outside; anything else that the user's code raises is its own failure.
-_NOT_OURS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 # Refusals that honest clients cause too.
 _SILENT = frozenset({"event_unheard", "client_error"})
 
@@ -47,6 +47,9 @@ class Attached(Protocol):
 
     def cut(self, code: int, reason: str) -> None:
         """End the connection soon; from any thread."""
+
+    def ping(self) -> Awaitable[bool] | None:
+        """Whether a websocket pong has come, once it has or never will; None if the server offers no ping."""
 
 
 class Services(Protocol):
@@ -65,10 +68,10 @@ class Session:
     """
 
     __slots__ = (
-        "_crashed", "_expiry", "_loop", "_loop_thread", "_lock", "_manager", "_outbox", "_outbox_bytes", "_probed",
-        "_refused", "_running", "_services", "_tasks", "_tracebacks", "app", "browser", "closed", "connection",
-        "ending", "heard", "issued_cookie", "key", "page", "public_id", "secret_id", "timeout_seconds", "upload_path",
-        "__weakref__",
+        "_crashed", "_expiry", "_loop", "_loop_thread", "_lock", "_manager", "_outbox", "_outbox_bytes",
+        "_outbox_largest", "_refused", "_running", "_services", "_tasks", "_tracebacks", "app", "browser", "closed",
+        "connection", "ending", "heard", "issued_cookie", "key", "page", "public_id", "secret_id", "timeout_seconds",
+        "upload_path", "__weakref__",
     )  # fmt: skip
 
     page: SessionPage
@@ -89,7 +92,7 @@ class Session:
         self._loop_thread = threading.get_ident()
         self._lock = threading.Lock()
         self._outbox: list[Outgoing] = []
-        self._outbox_bytes = 0
+        self._outbox_bytes = self._outbox_largest = 0
         self._tasks = Tasks(manager.loop)
         self._running = 0
         self._refused: set[str] = set()
@@ -151,15 +154,27 @@ class Session:
             self._start(goodbye, "on_disconnect")
 
     async def answers(self) -> bool:
-        """Whether a browser is at the other end of the session's connection: it answers a probe within 2 seconds."""
+        """Whether a browser is at the other end of the session's connection: it answers a probe within 2 seconds.
+
+        A websocket ping asks the browser itself. Where the server offers none, a method call asks Flet's client in it.
+        """
         connection, heard = self.connection, self.heard
-        self.page.probe()
+        if connection is None:
+            return False
+        pong = connection.ping()
+        if pong is None:
+            self.page.probe()
+        pinging = None if pong is None else asyncio.ensure_future(pong)
         deadline = self._loop.time() + _PROBE_SECONDS
-        while self.connection is connection and connection is not None and self._loop.time() < deadline:
-            if self.heard != heard:
-                return True
-            await asyncio.sleep(0.02)
-        return False
+        try:
+            while self.connection is connection and self._loop.time() < deadline:
+                if self.heard != heard or (pinging is not None and pinging.done() and pinging.result()):
+                    return True
+                await asyncio.sleep(0.02)
+            return False
+        finally:
+            if pinging is not None:
+                pinging.cancel()
 
     def _expire(self) -> None:
         self._expiry = None
@@ -175,10 +190,16 @@ class Session:
         size = 0
         for message in messages:
             size += len(message.body)
+        limit = self._manager.limits.send_queue_size
         with self._lock:
             self._outbox.extend(messages)
             self._outbox_bytes += size
-        if self._outbox_bytes > self._manager.limits.send_queue_size:
+            if size > limit and size > self._outbox_largest:
+                self._outbox_largest = size
+            # One update may be as large as the app makes it: cut for that, its client would be cut at each such update,
+            # however fast it reads.
+            full = self._outbox_bytes - self._outbox_largest > limit
+        if full:
             self._drop_updates()  # the next connection gets them with the tree
             connection.cut(1013, "the client reads too slowly")
         else:
@@ -203,7 +224,7 @@ class Session:
         with self._lock:
             waiting = self._outbox
             self._outbox = []
-            self._outbox_bytes = 0
+            self._outbox_bytes = self._outbox_largest = 0
         return waiting
 
     @property
@@ -215,7 +236,8 @@ class Session:
         # the tree that a resume delivers holds them
         with self._lock:
             self._outbox = [message for message in self._outbox if message.keep][:_MAX_KEPT]
-            self._outbox_bytes = sum(len(message.body) for message in self._outbox)
+            sizes = [len(message.body) for message in self._outbox]
+            self._outbox_bytes, self._outbox_largest = sum(sizes), max(sizes, default=0)
 
     # --- the user's code ---------------------------------------------------------------------------------------------
 
@@ -283,18 +305,18 @@ class Session:
     async def _main(self, main: Handler) -> None:
         try:
             await self._invoke(main, (self.page.argument,))
-        except _NOT_OURS:
-            raise
-        except BaseException as error:  # noqa: BLE001  it is the user's code
+        except BaseException as error:
+            if self._asked_to_end(error):
+                raise
             self._crash(error)
 
     async def _guarded(self, function: Handler, args: tuple[Any, ...]) -> None:
         self._running += 1
         try:
             await self._invoke(function, args)
-        except _NOT_OURS:
-            raise
-        except BaseException as error:  # noqa: BLE001  it is the user's code
+        except BaseException as error:
+            if self._asked_to_end(error):
+                raise
             self._failed("handler", error)
         finally:
             self._running -= 1
@@ -304,11 +326,11 @@ class Session:
             self.adopt(task)
         try:
             return await function()
-        except _NOT_OURS:
-            raise
         except BaseException as error:
+            if self._asked_to_end(error):
+                raise
             self._failed("task", error)
-            if isinstance(error, Exception):
+            if isinstance(error, Exception | asyncio.CancelledError):
                 raise
             # asyncio would end the server for a SystemExit
             raise RuntimeError(f"{type(error).__name__} in a task") from error
@@ -318,7 +340,20 @@ class Session:
             await function(*args)
             return
         context = self.page.context.copy()
-        await self._loop.run_in_executor(self.executor, partial(context.run, function, *args))
+        await self._loop.run_in_executor(self.executor, partial(_in_thread, context, function, args))
+
+    def _asked_to_end(self, error: BaseException) -> bool:
+        """Whether `error` says that the task or the server is to end; what else the user's code raises is a failure.
+
+        A cancellation that nobody has asked this task for comes from something else that the code awaited.
+        """
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            task = asyncio.current_task(self._loop)
+            return task is None or task.cancelling() > 0
+        if isinstance(error, KeyboardInterrupt):
+            # servers have a handler of their own for Ctrl-C, which raises nothing
+            return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        return False
 
     # --- reports -----------------------------------------------------------------------------------------------------
 
@@ -335,7 +370,9 @@ class Session:
         if not self.page.is_users(error):
             return self.refused("event_data")
         message = self._report(where, error)
-        self._show(error, self.page.notify, message)
+        # To cancel what a handler waits for is a common way to debounce: the log says so, the user need not know.
+        if not isinstance(error, asyncio.CancelledError):
+            self._show(error, self.page.notify, message)
 
     def _crash(self, error: BaseException) -> None:
         if self.closed:
@@ -356,9 +393,9 @@ class Session:
         # not as other handlers: its own failure must not call it again
         try:
             await self._invoke(handler[0], handler[1:])
-        except _NOT_OURS:
-            raise
-        except BaseException as error:  # noqa: BLE001  it is the user's code
+        except BaseException as error:
+            if self._asked_to_end(error):
+                raise
             self._report("on_error", error)
             self._tell(show, message)
 
@@ -415,6 +452,14 @@ class Session:
             self._outbox.clear()
             await self._tasks.stop()
             self.page.dispose()
+
+
+def _in_thread(context: Context, function: Handler, args: tuple[Any, ...]) -> None:
+    try:
+        context.run(function, *args)
+    except (StopIteration, GeneratorExit, KeyboardInterrupt) as error:
+        # a future cannot carry the first two, and the third is no Ctrl-C: that comes to the main thread
+        raise RuntimeError(f"{type(error).__name__} in a plain function") from error
 
 
 def _text(error: BaseException) -> str:

@@ -53,6 +53,9 @@ COMPRESS_FROM = 1024
 # the event loop.
 COMPRESS_LEVEL = 1
 
+# What the pings for `ping()` carry; those of keepalive are empty.
+PROBE = b"roost"
+
 # Parts of small messages, two for each.
 MAX_HELD = 16
 
@@ -129,6 +132,8 @@ class WebSocketProtocol(asyncio.Protocol):
     `ws_max_size`, `ws_ping_interval`, `ws_ping_timeout` and `ws_per_message_deflate` of uvicorn's configuration apply;
     `ws_max_queue` does not (the bound is in bytes). A `send` to a peer that is gone raises `ClientDisconnected`, an
     `OSError`, as ASGI 2.4 asks.
+
+    The scope's extension `roost.websocket.ping` holds `ping`: a coroutine function that tells whether a pong came.
     """
 
     __slots__ = (
@@ -147,6 +152,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_paused",
         "_pending",
         "_ping_due",
+        "_pong",
         "_scope",
         "_server",
         "_state",
@@ -196,6 +202,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._heard = True
         self._ping_due = 0.0
         self._deadline = 0.0
+        self._pong: asyncio.Future[bool] | None = None  # what `ping` waits for
 
         # Until the handshake is answered
         self._upgrade: Upgrade | None = None
@@ -324,7 +331,10 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._transport.write(frame_header(FIN | PONG, len(payload)) + payload)
         elif opcode == CLOSE:
             self._take_close(payload)
-        elif opcode != PONG and self._state == OPEN:
+        elif opcode == PONG:
+            if payload == PROBE:
+                self._settle_ping(True)
+        elif self._state == OPEN:
             self._take_data(first, payload)
 
     def _take_data(self, first: int, payload: bytes) -> None:
@@ -381,6 +391,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._disconnect is None:
             self._disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
             self._wake()
+        self._settle_ping(False)
 
     def _pause(self) -> None:
         if not self._paused:
@@ -507,7 +518,7 @@ class WebSocketProtocol(asyncio.Protocol):
             "headers": upgrade.fields,
             "subprotocols": [token.strip() for offer in offers for token in offer.split(",")],
             "state": self._app_state.copy(),
-            "extensions": {"websocket.http.response": {}},
+            "extensions": {"websocket.http.response": {}, "roost.websocket.ping": {"ping": self.ping}},
         }
 
     def _send_handshake(self, message: Message) -> None:
@@ -630,6 +641,26 @@ class WebSocketProtocol(asyncio.Protocol):
             self._timer = None
 
     # Keepalive
+
+    async def ping(self) -> bool:
+        """Ask the peer for a pong: True when it has come, False when the connection ends without one.
+
+        The caller bounds the time. Whoever asks meanwhile waits for the same pong: only one ping is under way.
+        """
+        while self._writable is not None and self._state == OPEN:
+            await self._writable.wait()
+        if self._state != OPEN:
+            return False
+        if self._pong is None:
+            self._pong = self._loop.create_future()
+            self._release()
+            self._transport.write(frame_header(FIN | PING, len(PROBE)) + PROBE)
+        return await asyncio.shield(self._pong)
+
+    def _settle_ping(self, answered: bool) -> None:
+        if self._pong is not None:
+            self._pong.set_result(answered)
+            self._pong = None
 
     def _keep_alive(self) -> None:
         interval = self._config.ws_ping_interval

@@ -271,6 +271,15 @@ def menus(page: ft.Page, ear: Ear) -> None:
 
 
 @section
+def dialog_fields(page: ft.Page, ear: Ear) -> None:
+    hear = ear("Inside")
+    inside = ft.TextField(label="Inside", autofocus=True, on_focus=hear, on_blur=hear)
+    dialog = ft.AlertDialog(title=ft.Text("Question"), content=inside, on_dismiss=ear("Dialog", "open"))
+    inside.on_submit = lambda _: page.close(dialog)
+    page.add(ft.ElevatedButton("Ask", on_click=lambda _: page.open(dialog)))
+
+
+@section
 def dialogs(page: ft.Page, ear: Ear) -> None:
     def closing(label: str, control: Any) -> ft.TextButton:
         return ft.TextButton(f"Close {label}", on_click=lambda _: page.close(control))

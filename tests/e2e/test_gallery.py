@@ -411,6 +411,17 @@ async def test_dialog_closed_by_the_app(section: Open, opener: str, closer: str,
     await shown.hides(closer)
 
 
+@pytest.mark.parametrize("key", ["Escape", "Enter"], ids=["by the user", "by the app"])
+async def test_field_in_a_dialog_says_that_it_lost_the_focus(section: Open, key: str) -> None:
+    shown = await section("dialog_fields")
+    await shown.press("Ask")
+    await shown.hears("Inside", "focus")
+    await shown.page.locator("input:focus").wait_for(state="attached")
+    await shown.page.keyboard.press(key)
+    await shown.hears("Dialog", "dismiss", "", "False")
+    await shown.hears("Inside", "blur")
+
+
 async def test_bottom_sheets(section: Open) -> None:
     shown = await section("dialogs")
     await shown.press("Open sheet")

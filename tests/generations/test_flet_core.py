@@ -152,6 +152,31 @@ def test_page_that_is_disabled_disables_nothing(page: Any) -> None:
     assert _flet_core.reach(button, page) is _flet_core.Reach.DISABLED
 
 
+@pytest.mark.parametrize(
+    ("dialog", "outer", "reach"),
+    [
+        ({"open": True}, {}, "USABLE"),
+        ({"open": False}, {}, "CLOSED"),
+        ({"open": False}, {"disabled": True}, "CLOSED"),
+        ({"open": False}, {"visible": False}, "HIDDEN"),
+        ({"open": False, "visible": False}, {}, "HIDDEN"),
+    ],
+)
+def test_reach_in_a_dialog(page: Any, dialog: dict[str, bool], outer: dict[str, bool], reach: str) -> None:
+    button = ft.ElevatedButton("x")
+    alert = ft.AlertDialog(content=ft.Row([button]), **dialog)
+    page.add(ft.Column([alert], **outer))
+    assert _flet_core.reach(button, page).name == reach
+    assert list(_flet_core.closed_dialogs(button, page)) == [alert] * (not dialog["open"])
+
+
+def test_closed_dialogs_end_in_a_circle(page: Any) -> None:
+    one, two = ft.AlertDialog(), ft.AlertDialog()
+    one.parent, two.parent = two, one
+    assert _flet_core.reach(one, page) is _flet_core.Reach.CLOSED
+    assert len(list(_flet_core.closed_dialogs(one, page))) == 1000
+
+
 def test_reach_ends_in_a_circle(page: Any) -> None:
     one, two = ft.Row(), ft.Row()
     one.parent, two.parent = two, one

@@ -47,6 +47,22 @@ async def test_slow_reader_is_cut_and_its_session_waits(serve: Serve) -> None:
     assert other.one("text")["value"].startswith("399")
 
 
+async def test_update_that_is_larger_than_the_queue_reaches_who_reads(serve: Serve) -> None:
+    def made(page: ft.Page) -> Any:
+        async def clicked(event: Any) -> None:
+            for size in (1, 1_000_000, 2):
+                page.add(ft.Text("x" * size))
+
+        return clicked
+
+    served = await serve(with_button(made), send_queue_size=100_000)
+    client = await served.visit(compression=None)
+    for times in (1, 2):
+        await click(client)
+        await client.wait_for(lambda client, times=times: len(client.all("text", value="xx")) == times)
+    assert len(client.all("text", value="x" * 1_000_000)) == 2
+
+
 async def test_queue_of_a_handler_that_never_waits_is_bounded(play: Serve) -> None:
     """It holds the loop, so the connection cannot be cut meanwhile."""
     most = 0

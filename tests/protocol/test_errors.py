@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import os
 import re
+import signal
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flet as ft  # type: ignore[import-untyped]
@@ -18,6 +22,8 @@ from flet_fastapi.errors import OptionError
 from tests.conftest import Logs
 from tests.protocol.conftest import Serve
 from tests.protocol.test_handlers import click, with_button
+from tests.support.classic_client import ClassicClient
+from tests.support.servers import WEBSOCKETS, uvicorn_server
 
 SECRET = "the password is 1234"
 ID = re.compile(r"[0-9a-f]{8}")
@@ -93,6 +99,58 @@ def exit_in_thread(page: ft.Page) -> Callable[..., Any]:
     return lambda event: sys.exit(1)
 
 
+def raises(error: BaseException) -> Callable[[ft.Page], Callable[..., Any]]:
+    def made(page: ft.Page) -> Callable[..., Any]:
+        def handler(event: Any) -> None:
+            raise error
+
+        return handler
+
+    made.__name__ = type(error).__name__
+    return made
+
+
+def raises_async(error: BaseException) -> Callable[[ft.Page], Callable[..., Any]]:
+    def made(page: ft.Page) -> Callable[..., Any]:
+        async def handler(event: Any) -> None:
+            raise error
+
+        return handler
+
+    made.__name__ = f"{type(error).__name__}_async"
+    return made
+
+
+def raises_later(error: BaseException) -> Callable[[ft.Page], Callable[..., Any]]:
+    def made(page: ft.Page) -> Callable[..., Any]:
+        async def handler(event: Any) -> None:
+            await asyncio.sleep(0)
+            raise error
+
+        return handler
+
+    made.__name__ = f"{type(error).__name__}_later"
+    return made
+
+
+def raises_in_task(error: BaseException) -> Callable[[ft.Page], Callable[..., Any]]:
+    def made(page: ft.Page) -> Callable[..., Any]:
+        async def task() -> None:
+            raise error
+
+        async def handler(event: Any) -> None:
+            page.run_task(task)
+
+        return handler
+
+    made.__name__ = f"{type(error).__name__}_in_task"
+    return made
+
+
+def nothing_next(page: ft.Page) -> Callable[..., Any]:
+    return lambda event: next(iter([]))
+
+
 def bad_str(page: ft.Page) -> Callable[..., Any]:
     async def handler(event: Any) -> None:
         raise Sad
@@ -109,7 +167,9 @@ def module_that_sounds_like_ours(page: ft.Page) -> Callable[..., Any]:
 FAILING = [
     fails, fails_async, fails_later, fails_in_task, fails_in_thread, fails_in_pubsub, too_few_parameters,
     too_few_parameters_async, misuse_of_flet, flets_own_method, builtin, exit_in_thread, bad_str,
-    module_that_sounds_like_ours,
+    module_that_sounds_like_ours, nothing_next,
+    *[made(error) for error in (KeyboardInterrupt(), GeneratorExit(), StopIteration(), StopAsyncIteration())
+      for made in (raises, raises_async, raises_later, raises_in_task)],
 ]  # fmt: skip
 
 
@@ -139,7 +199,14 @@ async def test_debug_shows_the_traceback(play: Serve) -> None:
     assert SECRET in client.one("text", p=bar["i"])["value"]
 
 
-@pytest.mark.parametrize("error", [LookupError(SECRET), SystemExit(1), Sad(), ExceptionGroup(SECRET, [KeyError()])])
+@pytest.mark.parametrize(
+    "error",
+    [
+        LookupError(SECRET), SystemExit(1), Sad(), ExceptionGroup(SECRET, [KeyError()]), StopIteration(),
+        KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
 @pytest.mark.parametrize("kind", ["async", "plain"])
 async def test_crash_of_main_shows_an_id(serve: Serve, error: BaseException, kind: str) -> None:
     async def waits(page: ft.Page) -> None:
@@ -154,6 +221,135 @@ async def test_crash_of_main_shows_an_id(serve: Serve, error: BaseException, kin
     assert ID.search(client.crash)
     assert SECRET not in str(client.messages)
     assert served.counted("flet_app_errors_total", where="main") == 1
+
+
+async def cancelled_one() -> None:
+    """Awaits a task that somebody has cancelled."""
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
+async def test_main_that_awaits_what_was_cancelled_shows_an_id(play: Serve, logs: Logs) -> None:
+    async def main(page: ft.Page) -> None:
+        await cancelled_one()
+
+    client = await (await play(main)).visit()
+    await client.wait_for(lambda client: client.crash)
+    assert logs.fields("app_error")[0]["error_id"] in client.crash
+
+
+@pytest.mark.parametrize("kind", ["handler", "task"])
+async def test_handler_that_awaits_what_was_cancelled_is_logged_and_not_shown(
+    play: Serve, logs: Logs, kind: str
+) -> None:
+    def made(page: ft.Page) -> Any:
+        async def handler(event: Any) -> None:
+            page.add(ft.Text("here"))
+            if kind == "task":
+                page.run_task(cancelled_one)
+            else:
+                await cancelled_one()
+
+        return handler
+
+    served = await play(with_button(made))
+    client = await served.visit()
+    await click(client)
+    await served.until(lambda: served.counted("flet_app_errors_total", where=kind) == 1)
+    await client.wait_for_control("text", value="here")
+    await served.until(lambda: not served.session.running)
+    assert not client.all("snackbar")
+    assert len(logs.named("app_error")) == 1
+
+
+async def test_cancellation_on_purpose_is_no_failure(play: Serve, logs: Logs) -> None:
+    def made(page: ft.Page) -> Any:
+        async def waits() -> None:
+            await asyncio.Event().wait()
+
+        async def handler(event: Any) -> None:
+            waiting = page.run_task(waits)
+            await asyncio.sleep(0.01)
+            waiting.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await waits()
+            page.add(ft.Text("done"))
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await waits()
+
+        return handler
+
+    served = await play(with_button(made))
+    client = await served.visit()
+    await click(client)
+    await client.wait_for_control("text", value="done")
+    await served.until(lambda: not served.session.running)
+    assert not logs.named("app_error")
+
+
+async def test_end_of_a_session_is_no_failure_of_what_runs(play: Serve, logs: Logs) -> None:
+    async def waits(page: ft.Page) -> None:
+        page.add(ft.Text("here"))
+        await asyncio.Event().wait()
+
+    served = await play(waits)
+    client = await served.visit()
+    await client.wait_for_control("text")
+    await served.manager.shutdown()
+    assert not logs.named("app_error")
+
+
+async def test_keyboard_interrupt_of_an_app_does_not_stop_its_server_and_ctrl_c_does(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(INTERRUPTS)
+    with uvicorn_server("program:app", tmp_path, tmp_path / "log", *WEBSOCKETS) as server:
+        client = ClassicClient(server.url.replace("http", "ws") + "/ws")
+        await client.connect()
+        await client.register()
+        await client.wait_for_control("textbutton", text="plain")
+        for button in ("async", "later", "plain"):
+            before = len(client.all("text"))
+            await client.click(client.one("textbutton", text=button)["i"])
+            await client.wait_for(lambda client, button=button: client.all("text", value=f"{button} failed"))
+            assert len(client.all("text")) == before + 1
+        os.kill(server.pid, signal.SIGINT)
+        assert await client.wait_closed() == 1012
+        assert server.said().count("app_error") >= 3
+
+
+INTERRUPTS = """
+import asyncio
+import flet as ft
+import flet_fastapi
+
+def main(page):
+    failed = []
+
+    def on_error(event):
+        page.add(ft.Text(f"{failed.pop()} failed"))
+
+    def plain(event):
+        failed.append("plain")
+        raise KeyboardInterrupt
+
+    async def waits(event):
+        failed.append("async")
+        raise KeyboardInterrupt
+
+    async def later(event):
+        failed.append("later")
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    page.on_error = on_error
+    page.add(*[ft.TextButton(name, on_click=handler)
+               for name, handler in {"plain": plain, "async": waits, "later": later}.items()])
+
+app = flet_fastapi.app(main)
+"""
 
 
 @pytest.mark.parametrize("main", [lambda: None, lambda page, more: None])

@@ -26,6 +26,8 @@ def result(data: str) -> str:
     return event_message("page", "invoke_method_result", data)
 
 
+MANY = {f"x{n}": "" for n in range(1000)}
+
 BROKEN: list[tuple[str, str | bytes, int, str]] = [
     ("binary", b"\x81\xa1x", 1003, "binary"),
     ("empty", "", 1007, "json"),
@@ -53,6 +55,8 @@ BROKEN: list[tuple[str, str | bytes, int, str]] = [
     ("props without i", dumps("updateControlProps", {"props": [{"value": "x"}]}), 1008, "type"),
     ("props of strings", dumps("updateControlProps", {"props": ["i"]}), 1008, "type"),
     ("i is a number", dumps("updateControlProps", {"props": [{"i": 1}]}), 1008, "type"),
+    ("many changes", dumps("updateControlProps", {"props": [{"i": "page", "x": "y"}] * 501}), 1009, "too_many"),
+    ("wide change", dumps("updateControlProps", {"props": [{"i": "page", **MANY}]}), 1009, "too_many"),
     ("second register", register_message(), 1008, "registered"),
     ("method result is no JSON", result("x"), 1008, "type"),
     ("method result is a list", result("[]"), 1008, "type"),
@@ -294,6 +298,13 @@ async def test_property_that_no_client_sets_is_not_set(play: Serve, name: str) -
     await served.until(lambda: served.counted("flet_refused_total", kind="update_property") == 1)
     control = served.session.page.argument.get_control(field)
     assert (control.read_only, control.data, control.visible) == (True, "mine", True)
+    await still_well(served, client)
+
+
+async def test_many_properties_in_one_frame_are_looked_at(play: Serve) -> None:
+    served, client = await offered(play)
+    await client.send_raw(dumps("updateControlProps", {"props": [{"i": "page", "x": "y"}] * 500}))
+    await served.until(lambda: served.counted("flet_refused_total", kind="update_property") == 500)
     await still_well(served, client)
 
 

@@ -8,13 +8,17 @@ from typing import Any
 
 import flet as ft  # type: ignore[import-untyped]
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
 
 from flet_fastapi import session as session_module
+from flet_fastapi.flet_app import FletApp
 from flet_fastapi.identity import Keyring
+from flet_fastapi.options import Options
 from tests.protocol.conftest import Serve
 from tests.protocol.test_handlers import click
 from tests.support.classic_client import ClassicClient
-from tests.support.serving import KEY, Served
+from tests.support.serving import KEY, WEBSOCKETS, Served, make_manager, serving, uvicorn_in_process
 
 
 def counter(page: ft.Page) -> None:
@@ -76,10 +80,47 @@ async def test_resume_before_the_server_saw_the_drop(serve: Serve, quick_probe: 
     client = await served.visit()
     await click(client)
     await counted(client, "1")
+    client.lose_network()
     other = await served.come_back(client)
     await counted(other, "1")
     assert len(served.sessions) == 1
+    client.find_network()
     assert await client.wait_closed() == 1008
+
+
+async def test_tab_whose_client_answers_pings_only_keeps_its_session() -> None:
+    async with serving(counter, "roost") as served:
+        client = await served.visit()
+        await click(client)
+        await counted(client, "1")
+        other = await served.come_back(client)
+        await counted(other, "0")
+        await click(client)
+        await counted(client, "2")
+        assert served.counted("flet_resumes_total", result="in_use") == 1
+        assert not client.method_calls, "the tab was asked by a call, too"
+
+
+async def test_tab_is_asked_by_a_call_where_the_server_has_no_ping(quick_probe: None) -> None:
+    async with serving(counter, "websockets") as served:
+        client = await served.visit()
+        await click(client)
+        await counted(client, "1")
+        await counted(await served.come_back(client), "1")
+        assert [call["methodName"] for call in client.method_calls] == ["canLaunchUrl"]
+
+
+async def test_tab_is_pinged_through_a_route_of_ones_own(quick_probe: None) -> None:
+    manager = make_manager()
+    endpoint = FletApp.from_options(counter, Options.load(secret_key=KEY), manager)
+    app = Starlette(routes=[WebSocketRoute("/ws", endpoint.handle)])
+    async with uvicorn_in_process(app, WEBSOCKETS["roost"]) as host:
+        served = Served(manager, endpoint, f"ws://{host}/ws")
+        client = await served.visit()
+        await counted(client, "0")
+        await served.come_back(client)
+        assert len(served.sessions) == 2
+        await served.close()
 
 
 async def test_second_tab_gets_its_own_session(serve: Serve) -> None:

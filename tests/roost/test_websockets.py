@@ -227,6 +227,77 @@ async def test_an_unsolicited_pong_is_ignored() -> None:
         assert (await client.frame()).data == b"on"
 
 
+# Pings of the application
+
+
+def pinging(answers: list[bool]) -> App:
+    """Pings at each message, and says what came of it."""
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        ping = scope["extensions"]["roost.websocket.ping"]["ping"]
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            answers.append(await ping())
+            await send({"type": "websocket.send", "text": str(answers[-1])})
+
+    return app
+
+
+async def test_the_application_learns_of_the_pong() -> None:
+    answers: list[bool] = []
+    async with serve(pinging(answers)) as served, await connected(served) as client:
+        for _ in range(2):
+            await client.send("?")
+            assert await client.recv() == "True"
+
+
+async def test_only_the_pong_to_the_applications_ping_counts() -> None:
+    answers: list[bool] = []
+    async with serve(pinging(answers)) as served, raw(served) as client:
+        await client.send(frame(1, b"?"))
+        asked = await client.frame()
+        assert asked.opcode is Opcode.PING
+        await client.send(frame(10), frame(10, b"other"), frame(9, b"mine"))
+        assert (await client.frame(2)).opcode is Opcode.PONG
+        assert not answers
+        await client.send(frame(10, bytes(asked.data)))
+        assert (await client.frame(3)).data == b"True"
+
+
+async def test_the_end_of_the_connection_ends_the_wait_for_a_pong() -> None:
+    answers: list[bool] = []
+    async with serve(pinging(answers)) as served:
+        async with raw(served) as client:
+            await client.send(frame(1, b"?"))
+            await client.frame()
+        async with asyncio.timeout(5):
+            await served.returned.wait()
+    assert answers == [False]
+
+
+async def test_who_gives_up_waiting_for_a_pong_takes_it_from_nobody() -> None:
+    """However many ask, one ping is under way."""
+    results: list[bool] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        ping = scope["extensions"]["roost.websocket.ping"]["ping"]
+        await receive()
+        await send({"type": "websocket.accept"})
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ping(), 0.01)
+        await send({"type": "websocket.send", "text": "gave up"})
+        results.extend(await asyncio.gather(ping(), ping()))
+        await send({"type": "websocket.send", "text": "done"})
+
+    async with serve(app) as served, raw(served) as client:
+        await client.frame(2)
+        await client.send(frame(10, bytes(client.frames[0].data)))
+        await client.frame(3)
+        assert [sent.opcode for sent in client.frames[:3]] == [Opcode.PING, Opcode.TEXT, Opcode.TEXT]
+        assert results == [True, True]
+
+
 # What is against the protocol
 
 

@@ -246,6 +246,13 @@ class ClassicClient:
     def resume_reading(self) -> None:
         self._reading.set()
 
+    def lose_network(self) -> None:
+        """Hear nothing from now on, pings neither, without the server's learning of it."""
+        self.socket.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def find_network(self) -> None:
+        self.socket.transport.resume_reading()  # type: ignore[attr-defined]
+
     # What a browser sends
 
     async def send_raw(self, frame: str | bytes) -> None:

@@ -82,7 +82,9 @@ class Reach(Enum):
 
     USABLE = 0
     DISABLED = 1
-    HIDDEN = 2
+    CLOSED = 2
+    """In a dialog that is not open."""
+    HIDDEN = 3
 
 
 def reach(control: Control, page: Page) -> Reach:
@@ -90,7 +92,7 @@ def reach(control: Control, page: Page) -> Reach:
 
     The page itself does not count: the client's views do not inherit what is disabled there.
     """
-    disabled = False
+    disabled = closed = False
     at: Control | None = control
     depth = 0
     while at is not None and at is not page and depth < _DEEPEST:
@@ -98,12 +100,24 @@ def reach(control: Control, page: Page) -> Reach:
         if "visible" in attributes and _is(attributes["visible"], "false"):
             return Reach.HIDDEN
         if "open" in attributes and at is not control and _is_closed(at):
-            return Reach.HIDDEN
+            closed = True
         if "disabled" in attributes and _is(attributes["disabled"], "true"):
             disabled = True
         at = at.parent
         depth += 1
+    if closed:
+        return Reach.CLOSED
     return Reach.DISABLED if disabled else Reach.USABLE
+
+
+def closed_dialogs(control: Control, page: Page) -> Iterator[Control]:
+    """The dialogs that keep a control, which is in reach `CLOSED`, from being usable."""
+    at, depth = control.parent, 0
+    while at is not None and at is not page and depth < _DEEPEST:
+        if "open" in at._Control__attrs and _is_closed(at):
+            yield at
+        at = at.parent
+        depth += 1
 
 
 def _is_closed(control: Control) -> bool:

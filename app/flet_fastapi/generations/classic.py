@@ -39,7 +39,7 @@ from .base import (
     SessionPage,
     Updates,
 )
-from .client_rules import accepts, obeys_disabled, takes_input
+from .client_rules import accepts, is_consequence, obeys_disabled, takes_input
 
 # Kinds of outgoing messages. The client takes the first four in a batch and ignores the others there.
 ADD, UPDATE, REMOVE, CLEAN, METHOD, CRASH = range(6)
@@ -58,6 +58,11 @@ _PAYLOADS = {UPDATE: (b'{"props":[', b"]}"), REMOVE: (b'{"ids":[', b"]}"), CLEAN
 _MAX_TEXT = 8192
 _MAX_ID = 64
 _MAX_NAME = 128
+# The client tells one change at a time, of a handful of properties; a page's whole state is 14. Each costs the loop
+# microseconds.
+_MAX_PROPERTIES = 1000
+# Dialogs that were opened last. What follows from the closing of a dialog comes right after it.
+_MAX_OPENED = 100
 
 # What a page is told of its client, by the property that holds it. Numbers may be empty.
 _DETAILS = {
@@ -77,7 +82,7 @@ _DETAILS = {
 }
 _NUMBERS = frozenset({"pageWidth", "pageHeight", "windowWidth", "windowHeight", "windowTop", "windowLeft"})
 
-_USABLE, _HIDDEN = _flet_core.Reach.USABLE, _flet_core.Reach.HIDDEN
+_USABLE, _CLOSED, _HIDDEN = _flet_core.Reach.USABLE, _flet_core.Reach.CLOSED, _flet_core.Reach.HIDDEN
 
 _NO_SIDES = '{"top":0.0,"right":0.0,"bottom":0.0,"left":0.0}'
 _NO_MEDIA = f'{{"padding":{_NO_SIDES},"view_padding":{_NO_SIDES},"view_insets":{_NO_SIDES}}}'
@@ -223,9 +228,13 @@ def _updates(payload: Mapping[str, Any]) -> Updates:
     changes = payload.get("props")
     if type(changes) is not list:
         raise InvalidFrame("type", "props must be a list")
+    properties = 0
     for change in changes:
         if type(change) is not dict or type(change.get("i")) is not str:
             raise InvalidFrame("type", "each of props must be an object with an i")
+        properties += len(change)
+        if properties > _MAX_PROPERTIES:
+            raise InvalidFrame("too_many", f"more than {_MAX_PROPERTIES} properties in a frame", 1009)
     return Updates(changes)
 
 
@@ -258,6 +267,18 @@ class _Link(Connection):
         self.answers = {prop: details[name] for prop, name in _DETAILS.items()}
         self.answers |= {"clientip": origin.client_ip, "clientuseragent": origin.user_agent}
         self._last_id = 0
+        self._opened: dict[str, None] = {}
+
+    def opened(self, uid: str) -> None:
+        """The browser is told to open this dialog."""
+        self._opened.pop(uid, None)
+        self._opened[uid] = None
+        if len(self._opened) > _MAX_OPENED:
+            self._opened.pop(next(iter(self._opened)), None)
+
+    def was_open(self, uid: str) -> bool:
+        """Whether the browser has been told to open this dialog, not too long ago."""
+        return uid in self._opened
 
     def send_command(self, session_id: str, command: Command) -> PageCommandResponsePayload:
         """Answers at once; `error` is set where the user's code must learn of a failure."""
@@ -276,6 +297,9 @@ class _Link(Connection):
         for are_sets, group in groupby(commands, _is_set):
             if are_sets:
                 changes = [{"i": command.values[0], **command.attrs} for command in group]
+                for change in changes:
+                    if change.get("open") == "true":
+                        self.opened(change["i"])
                 messages.append(Outgoing(UPDATE, _dumps(changes)[1:-1], False))
             else:
                 messages += [self._message(command, results) for command in group]
@@ -344,6 +368,8 @@ class _Link(Connection):
             uid = f"_{self._last_id}"
         control: dict[str, Any] = {"t": command.values[0].lower(), "i": uid, "p": "", "c": []}
         control |= {name: value for name, value in command.attrs.items() if value and name not in _SYSTEM_ATTRIBUTES}
+        if control.get("open") == "true":
+            self.opened(uid)
         return control
 
 
@@ -379,6 +405,7 @@ class _Page(_flet_core.GuardedPage):
 
     def __init__(self, link: _Link, host: Host) -> None:
         self._host = host
+        self._link = link
         self._loop_thread = get_ident()
         super().__init__(link, host.public_id, host.loop, host.executor)
 
@@ -387,6 +414,8 @@ class _Page(_flet_core.GuardedPage):
 
     def send_properties(self, uid: str, attributes: dict[str, str]) -> None:
         """Tell the client what has changed in one control."""
+        if attributes.get("open") == "true":
+            self._link.opened(uid)
         self._host.send((Outgoing(UPDATE, _dumps({"i": uid, **attributes}), False),))
 
     def login(self, *args: Any, **kwargs: Any) -> Any:
@@ -500,7 +529,7 @@ class ClassicPage(SessionPage):
         kind = _flet_core.control_type(control)
         reach = _flet_core.reach(control, self._page)
         if reach is not _USABLE:
-            if reach is _HIDDEN:
+            if reach is _HIDDEN or (reach is _CLOSED and not self._follows_closing(control, event)):
                 return "event_invisible"
             if obeys_disabled(kind, event.name):
                 return "event_disabled"
@@ -509,6 +538,12 @@ class ClassicPage(SessionPage):
         if kind == "dragtarget" and not self._names_draggable(event):
             return "event_data"
         return None
+
+    def _follows_closing(self, control: Control, event: Event) -> bool:
+        """Whether the event may follow from the closing of the control's dialogs: they must have been open."""
+        return is_consequence(event.name) and all(
+            self._link.was_open(dialog.uid) for dialog in _flet_core.closed_dialogs(control, self._page)
+        )
 
     @staticmethod
     def _is_read_only(control: Control) -> bool:
@@ -586,7 +621,7 @@ class ClassicPage(SessionPage):
         if control is self._page:
             return None
         reach = _flet_core.reach(control, self._page)
-        if reach is _HIDDEN:
+        if reach is _HIDDEN or reach is _CLOSED:
             return "update_invisible"
         if takes_input(kind) and self._is_read_only(control):
             return "update_read_only"

@@ -146,7 +146,7 @@ _NEVER_DISABLED = frozenset(
     """.split()
 )
 
-# Events that follow from what happened before the control was disabled, or from the app itself.
+# Events that follow from what happened before the control was disabled or its dialog closed, or from the app itself.
 _CONSEQUENCES = frozenset({"blur", "dismiss", "animation_end", "onScroll", "visible", "change_end", "cancel", "close"})
 
 # Types whose client side takes no input while they are disabled. A value that comes all the same was sent by hand.
@@ -175,7 +175,12 @@ def accepts(control_type: str, name: str, value: str) -> bool:
 
 def obeys_disabled(control_type: str, event: str) -> bool:
     """Whether a disabled ``control_type`` must not send ``event``."""
-    return control_type not in _NEVER_DISABLED and event not in _CONSEQUENCES
+    return control_type not in _NEVER_DISABLED and not is_consequence(event)
+
+
+def is_consequence(event: str) -> bool:
+    """Whether the client sends ``event`` by itself, of a control that its user can no longer reach, too."""
+    return event in _CONSEQUENCES
 
 
 def takes_input(control_type: str) -> bool:
