@@ -17,8 +17,9 @@ from .settings import Settings
 # Frames over this size are refused by the server before they are read whole; the app's own limit lies below.
 _MAX_FRAME_SIZE = 16 * 1024 * 1024
 # A worker that is silent for this long is replaced. It is silent while it imports what it is made of, which on a busy
-# machine takes longer than uvicorn's own five seconds; replaced then, it would never get further.
-_START_SECONDS = 60
+# machine takes longer than uvicorn's own five seconds; replaced then, it would never get further. A stop that comes
+# while a worker starts may wait for as long.
+_START_SECONDS = 15
 # A websocket takes part in the shutdown for this long before it is cut.
 _SHUTDOWN_SECONDS = 10
 
