@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry
 
 from flet_fastapi.cluster import Cluster, from_url
+from flet_fastapi.cluster.embedded import EmbeddedCluster
 from flet_fastapi.identity import Keyring
 from flet_fastapi.metrics import Metrics
 from flet_fastapi.options import Limits, Options
 from flet_fastapi.tasks import Tasks
+from tests.support.counted import undeclared
 
 T = TypeVar("T")
 
@@ -37,8 +39,15 @@ class FakeServer:
         self.tasks = Tasks()
         self.loop = asyncio.get_running_loop()
         self.sessions: dict[str, FakeSession] = {}
+        self.worker_id = "worker"
+        self.node = "node"
+        self.elsewhere: dict[tuple[str, str], FakeSession] = {}
         self.keys: list[str] = ["k1" * 16]
-        self.cluster: Cluster = from_url(self.limits.cluster_url, directory)
+        url = self.limits.cluster_url
+        self.cluster: Cluster = (
+            from_url(url.get_secret_value()) if url is not None else EmbeddedCluster(directory / "cluster.sqlite3")
+        )
+        self.asked_to_write_again = 0
         self._parts: dict[Any, Any] = {}
 
     def options(self, **arguments: Any) -> Options:
@@ -51,8 +60,17 @@ class FakeServer:
     async def open_cluster(self) -> Cluster:
         return self.cluster
 
+    def write_again(self) -> None:
+        self.asked_to_write_again += 1
+
+    def tell_health(self, part: str, place: str, problem: str | None) -> None:
+        pass
+
     def find_session(self, session_key: str) -> FakeSession | None:
         return self.sessions.get(session_key)
+
+    async def find_session_elsewhere(self, owner: str, session_key: str) -> FakeSession | None:
+        return self.elsewhere.get((owner, session_key))
 
     def part(self, kind: Callable[[Any], T]) -> T:
         if kind not in self._parts:
@@ -64,6 +82,7 @@ class FakeServer:
         for part in self._parts.values():
             await part.close()
         await self.cluster.close()
+        assert not undeclared(self.metrics)
 
     def counted(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0

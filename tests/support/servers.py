@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import signal
 import socket
@@ -45,10 +46,27 @@ class Server:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
 
+# Below those that the system gives to connections: a port found here stays free until it is used.
+_PORTS = range(10_000, 32_000)
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` ports in a row that nobody listens at."""
+    while True:
+        first = random.randrange(_PORTS.start, _PORTS.stop - count)
+        if all(_is_free(first + offset) for offset in range(count)):
+            return first
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody listens at."""
+    return free_ports(1)
+
+
+def _is_free(port: int) -> bool:
+    with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from flet_fastapi.manager import AppManager
 from flet_fastapi.options import Limits, Options
 from flet_fastapi.session import Session
 from tests.support.classic_client import ClassicClient
+from tests.support.counted import undeclared
 from tests.support.in_process import InProcessClient
 
 KEY = "k" * 32
@@ -72,7 +73,9 @@ class Served:
         return session
 
     def counted(self, name: str, **labels: str) -> float:
-        return self.manager.metrics.registry.get_sample_value(name, labels) or 0.0
+        """What the series with these labels say together."""
+        samples = [sample for family in self.manager.metrics.registry.collect() for sample in family.samples]
+        return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
     async def until(self, condition: Callable[[], object], timeout: float = 30.0) -> None:
         """Wait for what the server does by itself, looking at every turn of the loop."""
@@ -98,6 +101,8 @@ class Served:
             assert self.counted(name, **labels) == 0, (name, labels)
         assert self.manager.unregistered == 0
         assert self.counted("flet_sessions_started_total") == self._ended()
+        assert self.counted("flet_session_seconds_count") == self._ended()
+        assert not undeclared(self.manager.metrics)
 
     def _ended(self) -> float:
         (family,) = self.manager.metrics.sessions_ended.collect()
