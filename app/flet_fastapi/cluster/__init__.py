@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from .base import Cluster, ClusterUnavailable
+from .base import Cluster, ClusterUnavailable, WorkerInfo
+from .urls import is_shared, parse
 
-__all__ = ["Cluster", "ClusterUnavailable", "check_url", "from_url"]
+__all__ = ["Cluster", "ClusterUnavailable", "WorkerInfo", "check_url", "from_url", "is_shared"]
 
 
 def check_url(url: str) -> str:
@@ -16,19 +16,21 @@ def check_url(url: str) -> str:
     Raises:
         ValueError: saying what is wrong with it.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "sqlite":
-        raise ValueError("must be sqlite:///path")
-    if parts.netloc or parts.query or parts.fragment or not parts.path.strip("/") or "\0" in unquote(parts.path):
-        raise ValueError("must be sqlite:///path, with an absolute path and nothing else")
+    parse(url)
     return url
 
 
-def from_url(url: str | None, run_directory: Path) -> Cluster:
-    """The cluster at `url`; without one, that of the workers which share `run_directory`."""
-    from .embedded import EmbeddedCluster
+def from_url(url: str) -> Cluster:
+    """The cluster at `url`, which is not asked yet; may block, for a Redis needs a library that takes long to import.
 
-    if url is None:
-        return EmbeddedCluster(run_directory / "cluster.sqlite3")
-    # sqlite:///var/x and sqlite:////var/x both mean /var/x
-    return EmbeddedCluster(Path("/" + unquote(urlsplit(check_url(url)).path).lstrip("/")))
+    Raises:
+        ValueError: saying what is wrong with `url`.
+    """
+    place = parse(url)
+    if isinstance(place, Path):
+        from .embedded import EmbeddedCluster
+
+        return EmbeddedCluster(place)
+    from .redis import SharedCluster
+
+    return SharedCluster(place)

@@ -1,4 +1,4 @@
-"""The cluster of one host: keys in an SQLite file that all its workers open.
+"""The cluster of one host: keys and the directory of workers in an SQLite file that all its workers open.
 
 SQLite's write-ahead log survives SIGKILL of any worker (https://sqlite.org/wal.html); after a power cut the last
 commits may be missing, which the users of these keys can bear.
@@ -13,13 +13,13 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from .base import Cluster, ClusterUnavailable
+from .base import Cluster, ClusterUnavailable, WorkerInfo
 
 T = TypeVar("T")
 _Work = Callable[[sqlite3.Connection], T]
@@ -27,6 +27,10 @@ _Work = Callable[[sqlite3.Connection], T]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS keys_by_expiry ON keys (expires);
+CREATE TABLE IF NOT EXISTS workers (
+    id TEXT PRIMARY KEY, address TEXT NOT NULL, node TEXT NOT NULL, slot INTEGER, started REAL NOT NULL,
+    expires REAL NOT NULL
+) WITHOUT ROWID;
 """
 # Another worker's commit takes a millisecond; one that holds the lock for seconds sits on a dying disk.
 _LOCK_SECONDS = 5.0
@@ -66,6 +70,15 @@ class EmbeddedCluster(Cluster):
 
     async def increase(self, key: str, amount: int, ttl_seconds: float) -> int:
         return await self._run(lambda db: _increase(db, key, amount, ttl_seconds))
+
+    async def announce(self, worker: WorkerInfo, ttl_seconds: float) -> bool:
+        return await self._run(lambda db: _announce(db, worker, ttl_seconds))
+
+    async def withdraw(self, worker_id: str) -> None:
+        await self._run(lambda db: _withdraw(db, worker_id))
+
+    async def workers(self) -> list[WorkerInfo]:
+        return await self._run(_workers)
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
@@ -143,7 +156,9 @@ def _prepare(path: Path) -> None:
     Raises:
         PermissionError: the file belongs to somebody else or is none.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # not `parents=True`, which leaves those above to the umask: the run directory's base may be among them
+    for folder in reversed([folder for folder in path.parents if not folder.exists()]):
+        folder.mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         status = os.fstat(descriptor)
@@ -233,3 +248,37 @@ def _increase(db: sqlite3.Connection, key: str, amount: int, ttl: float) -> int:
         (key, str(amount), now + ttl, now, amount),
     ).fetchall()
     return int(rows[0][0])
+
+
+def _announce(db: sqlite3.Connection, worker: WorkerInfo, ttl: float) -> bool:
+    now = time.time()
+    with _transaction(db):
+        # those that died are few, and nobody else removes them
+        db.execute("DELETE FROM workers WHERE expires <= ?", (now,))
+        listed = db.execute("SELECT 1 FROM workers WHERE id = ?", (worker.id,)).fetchone() is not None
+        values = (worker.id, worker.address, worker.node, worker.slot, worker.started, now + ttl)
+        db.execute("INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?)", values)
+    return listed
+
+
+def _withdraw(db: sqlite3.Connection, worker_id: str) -> None:
+    db.execute("DELETE FROM workers WHERE id = ?", (worker_id,))
+
+
+def _workers(db: sqlite3.Connection) -> list[WorkerInfo]:
+    rows = db.execute(
+        "SELECT id, address, node, slot, started FROM workers WHERE expires > ? ORDER BY id", (time.time(),)
+    )
+    return [WorkerInfo(*row) for row in rows.fetchall()]
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+            db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
