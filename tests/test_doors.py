@@ -221,6 +221,13 @@ async def test_page_hears_how_its_sign_in_went(site: Site, app: App, consent: An
         await client.register()
         answer = await through_the_provider(site, client)
         assert (answer.status_code, await said(client)) == (200, end)
+    outcome = "completed" if consent == "allow" else "provider_error"
+    assert sign_ins("127.0.0.1", "started") == sign_ins("127.0.0.1", outcome) == 1
+
+
+def sign_ins(provider: str, outcome: str) -> float | None:
+    labels = {"provider": provider, "outcome": outcome}
+    return flet_fastapi.app_manager.metrics.registry.get_sample_value("flet_oauth_flows_total", labels)
 
 
 async def test_redirect_flow_leads_back_to_the_page(site: Site, app: App) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from itsdangerous import BadData
 from pydantic import SecretStr
 
-from flet_fastapi.identity import Keyring, browser_cookie, new_id, page_headers, read_browser, short_hash
+from flet_fastapi.identity import Keyring, browser_cookie, new_id, new_worker_id, page_headers, read_browser, short_hash
 
 ID = "a" * 22
 
@@ -25,13 +25,24 @@ def test_ids_differ_and_have_128_bits() -> None:
 
 def test_credential_round_trip() -> None:
     keyring = Keyring(["k"])
-    assert keyring.verify_credential(keyring.sign_credential(ID)) == ID
+    assert keyring.verify_credential(keyring.sign_credential(ID, "worker-1")) == (ID, "worker-1")
+
+
+def test_credential_of_an_earlier_version_names_no_owner() -> None:
+    keyring = Keyring(["k"])
+    assert keyring.verify_credential(keyring.sign_credential(ID)) == (ID, "")
+
+
+def test_credential_that_is_too_long_is_not_looked_at() -> None:
+    keyring = Keyring(["k"])
+    assert keyring.verify_credential(keyring.sign_credential(ID, new_worker_id()))
+    assert keyring.verify_credential(keyring.sign_credential(ID, "w" * 13)) is None
 
 
 def test_newest_key_signs_and_all_verify() -> None:
     old, both, new = Keyring(["old"]), Keyring(["new", SecretStr("old")]), Keyring(["new"])
-    assert both.verify_credential(old.sign_credential(ID)) == ID
-    assert new.verify_credential(both.sign_credential(ID)) == ID
+    assert both.verify_credential(old.sign_credential(ID)) == (ID, "")
+    assert new.verify_credential(both.sign_credential(ID)) == (ID, "")
     assert old.verify_credential(both.sign_credential(ID)) is None
 
 

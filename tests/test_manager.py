@@ -43,7 +43,7 @@ async def test_start_and_shutdown_may_be_called_again() -> None:
     for _ in range(3):
         await manager.start()
         await manager.start()
-        assert len(manager.tasks) == 2
+        assert len(manager.tasks) == 4
         await manager.shutdown()
         await manager.shutdown()
     assert len(asyncio.all_tasks()) == 1
@@ -57,7 +57,7 @@ def test_new_loop_starts_anew() -> None:
 
 async def started(manager: AppManager) -> None:
     await manager.start()
-    assert len(manager.tasks) == 2
+    assert len(manager.tasks) == 4
 
 
 async def test_wrong_variable_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import re
 import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from html import escape
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
+import orjson
 import pytest
 from authlib.oauth2.rfc7636 import create_s256_code_challenge  # type: ignore[import-untyped]
 from flet_runtime.auth.authorization import Authorization  # type: ignore[import-untyped]
@@ -283,6 +284,74 @@ async def test_other_worker_knows_the_state(make_server: MakeServer) -> None:
     begin(first)
     await settle(first)
     assert [(await come_back(worker)).status_code for worker in (second, first)] == [200, 400]
+
+
+def flows(*servers: FakeServer) -> dict[tuple[str, str], float]:
+    """Sign-ins by provider and outcome, what has not been seen left out."""
+    samples = [s for server in servers for family in server.metrics.oauth_flows.collect() for s in family.samples]
+    return {(s.labels["provider"], s.labels["outcome"]): s.value for s in samples if s.name.endswith("_total")}
+
+
+@pytest.mark.parametrize(("answer", "outcome"), [({"code": "c"}, "completed"), ({"error": "e"}, "provider_error")])
+async def test_sign_in_is_counted_for_its_provider_wherever_it_comes_back(
+    make_server: MakeServer, answer: dict[str, str], outcome: str
+) -> None:
+    first, second = make_server(), make_server()
+    second.sessions = first.sessions
+    begin(first, provider="login.example.com")
+    await settle(first)
+    for _ in range(2):
+        await come_back(second, {"state": STATE, **answer})
+    assert flows(first, second) == {("login.example.com", "started"): 1, ("login.example.com", outcome): 1}
+    labels = {"provider": "login.example.com"}
+    assert second.counted("flet_oauth_flow_seconds_count", **labels) == 1
+    assert 0 <= second.counted("flet_oauth_flow_seconds_sum", **labels) < 60
+
+
+async def test_sign_in_that_a_newer_one_ends_is_counted_once(server: FakeServer) -> None:
+    begin(server, provider="one.example.com")
+    begin(server, provider="two.example.com", state="newer-state-of-22-chars")
+    await come_back(server)
+    await come_back(server, {"state": "newer-state-of-22-chars", "code": "c"})
+    begin(server, provider="two.example.com", state="third-state-of-22-chars")
+    await settle(server)
+    assert flows(server) == {
+        ("one.example.com", "started"): 1, ("one.example.com", "superseded"): 1,
+        ("two.example.com", "started"): 2, ("two.example.com", "completed"): 1,
+    }  # fmt: skip
+
+
+async def test_sign_in_that_came_back_elsewhere_is_not_superseded(make_server: MakeServer) -> None:
+    first, second = make_server(), make_server()
+    second.sessions = first.sessions
+    begin(first, provider="one.example.com")
+    await settle(first)
+    await come_back(second)
+    begin(first, provider="one.example.com", state="newer-state-of-22-chars")
+    await settle(first)
+    assert flows(first) == {("one.example.com", "started"): 2}
+    assert flows(second) == {("one.example.com", "completed"): 1}
+
+
+async def test_providers_that_are_counted_are_bounded_and_hosts(server: FakeServer) -> None:
+    for number in range(30):
+        begin(server, session_key=f"s{number}", state=f"state-{number:016}", provider=f"p{number}.example.com")
+    for number, provider in enumerate(["", "x" * 200, "a b", 'quo"ted', "ümlaut.example"]):
+        begin(server, session_key=f"t{number}", state=f"other-{number:016}", provider=provider)
+    started = {provider: value for (provider, _), value in flows(server).items()}
+    assert len(started) == 21
+    assert started["other"] == 10 + 5
+
+
+async def test_sign_in_that_an_older_version_has_stored_is_used(server: FakeServer) -> None:
+    begin(server)
+    old = server.part(SignIns)._here.popitem()[1].sign_in
+    value = {name: each for name, each in asdict(old).items() if name not in ("provider", "begun")}
+    await settle(server)
+    await server.cluster.put(f"oauth:{sha256(STATE.encode()).hexdigest()}", orjson.dumps(value), 600)
+    assert (await come_back(server)).status_code == 200
+    assert flows(server)["other", "completed"] == 1
+    assert server.counted("flet_oauth_flow_seconds_count", provider="other") == 0
 
 
 async def test_shared_store_keeps_hashes_and_no_longer_than_the_sign_in(

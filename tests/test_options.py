@@ -11,7 +11,7 @@ import pytest
 from flet_core.types import WebRenderer
 
 from flet_fastapi.errors import OptionError
-from flet_fastapi.options import Limits, Options, check_url_path, origin_of
+from flet_fastapi.options import Limits, Options, check_url_path, listen_address, origin_of
 
 
 def test_defaults_are_flets() -> None:
@@ -128,6 +128,12 @@ def test_wrong_variable_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch,
         ("FLET_MAX_FRAME_SIZE", "1MB"),
         ("FLET_DEBUG", "perhaps"),
         ("FLET_CLUSTER_URL", "mysql://x"),
+        ("FLET_CLUSTER_LISTEN", "10.0.0.1:x"),
+        ("FLET_CLUSTER_LISTEN", "10.0.0.1:65536"),
+        ("FLET_CLUSTER_LISTEN", "tcp://10.0.0.1"),
+        ("FLET_CLUSTER_LISTEN", ":7000"),
+        ("FLET_CLUSTER_SECRET", "too short"),
+        ("FLET_NODE", "a node"),
         ("FLET_OAUTH_REDIRECT_ORIGINS", "https://a.example/path"),
         ("FLET_HANDLER_THREADS", "-3"),
     ],
@@ -136,6 +142,44 @@ def test_wrong_limit_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, va
     monkeypatch.setenv(variable, value)
     with pytest.raises(OptionError, match=variable):
         Limits.load()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FLET_CLUSTER_URL", "redis://:hunter2@host/x"),
+        ("FLET_CLUSTER_URL", "redis://user:hunter2#@host"),
+        ("FLET_CLUSTER_SECRET", "hunter2"),
+    ],
+)
+def test_secret_limit_is_in_no_error(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(OptionError, match=variable) as error:
+        Limits.load()
+    assert "hunter2" not in str(error.value)
+
+
+def test_secret_limits_are_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLET_CLUSTER_URL", "redis://:hunter2@host")
+    monkeypatch.setenv("FLET_CLUSTER_SECRET", "hunter2" * 3)
+    limits = Limits.load()
+    assert "hunter2" not in f"{limits!r} {limits}"
+    assert limits.has_shared_cluster
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("10.0.0.1", ("10.0.0.1", 0)),
+        ("10.0.0.1:7000", ("10.0.0.1", 7000)),
+        ("[fd00::1]", ("fd00::1", 0)),
+        ("[fd00::1]:7", ("fd00::1", 7)),
+        ("worker-1.internal:7000", ("worker-1.internal", 7000)),
+    ],
+)
+def test_address_to_listen_on(value: str, address: tuple[str, int]) -> None:
+    assert listen_address(value) == address
+    assert Limits.load(cluster_listen=value).cluster_listen == value
 
 
 def test_variable_overrides_the_argument(monkeypatch: pytest.MonkeyPatch) -> None:

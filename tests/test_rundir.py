@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flet_fastapi.rundir import RunDirectory
+from flet_fastapi.rundir import RunDirectory, _unheld
 from tests.support.servers import uvicorn_server
 
 
@@ -59,6 +60,24 @@ def test_all_workers_find_one_key(base: Path) -> None:
     assert len(keys) == 1
     assert sorted(path.name for path in directory.path.iterdir()) == ["lock", "secret_key"]
     directory.close()
+
+
+@pytest.mark.parametrize("removed", ["", "lock", "secret_key"])
+def test_what_a_cleaner_removed_is_put_back(base: Path, removed: str) -> None:
+    first = RunDirectory(base)
+    key = first.key()
+    if removed:
+        (first.path / removed).unlink()
+    else:
+        shutil.rmtree(base)
+    first.renew()
+    second = RunDirectory(base)
+    assert (second.path, second.key()) == (first.path, key)
+    assert not _unheld(first.path)
+    second.close()
+    assert not _unheld(first.path)
+    first.close()
+    assert _unheld(first.path)
 
 
 def test_workers_of_one_listening_socket_share_a_directory(base: Path) -> None:

@@ -66,9 +66,10 @@ def assemble(
     target = target if target is not None else AppFastAPI()
     websocket = FletApp.from_options(session_handler, options, manager, takes_uploads=True)
     path = f"/{options.websocket_endpoint}"
-    target.router.routes.append(WebSocketRoute(path, websocket))
+    route = WebSocketRoute(path, websocket)
+    target.router.routes.append(route)
     if isinstance(target, AppFastAPI):
-        target.endpoints[path] = websocket
+        target.websockets[path] = route
         target.secret_paths = {options.upload_path, f"/{options.oauth_endpoint}"}
         target.proxy_path = options.proxy_path
     upload = FletUpload.from_options(options, manager)
@@ -106,4 +107,5 @@ class _Endpoint(Route):
         return (Match.NONE if page else match), child
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = self  # for logs and metrics; FastAPI tells only of its own routes
         await self.app(scope, receive, send)

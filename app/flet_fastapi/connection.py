@@ -7,16 +7,19 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from sys import getrefcount
+from time import perf_counter
 from typing import Any
 
 from starlette.types import Message as ASGIMessage
 from starlette.types import Receive, Scope, Send
 
+from .cluster.relay import Remote
 from .errors import CloseConnection, InvalidFrame, Unsettled
 from .generations.base import Event, Frame, Generation, Register, Updates
 from .identity import Header, browser_cookie, new_id
 from .logs import get_logger
 from .manager import AppManager
+from .metrics import Traffic
 from .session import Session
 
 log = get_logger(__name__)
@@ -29,6 +32,9 @@ _BUSY_SECONDS = 0.01
 _MAX_AHEAD = 100
 
 
+Admit = Callable[["Connection"], Awaitable[Session | Remote | None]]
+
+
 class Connection:
     """A websocket and, once it has registered, the session that it shows.
 
@@ -38,9 +44,10 @@ class Connection:
     """
 
     __slots__ = (
-        "_ahead", "_answer", "_answered", "_cut", "_deadline", "_done", "_flusher", "_fresh", "_generation", "_loop",
-        "_loop_thread", "_manager", "_open", "_reader", "_receive", "_send", "_turn_ends", "_turns", "_woken",
-        "browser", "issued_cookie", "received", "scope", "sending_since", "sent", "session",
+        "_ahead", "_answer", "_answered", "_cut", "_deadline", "_done", "_encode", "_flusher", "_fresh",
+        "_generation", "_loop", "_loop_thread", "_manager", "_open", "_reader", "_receive", "_send", "_traffic",
+        "_turn_ends", "_turns", "_woken", "_writing", "browser", "first", "issued_cookie", "scope", "sending_since",
+        "session",
     )  # fmt: skip
 
     def __init__(
@@ -50,11 +57,13 @@ class Connection:
         self.scope = scope
         self.browser = browser
         self.issued_cookie: str | None = None
-        self.session: Session | None = None
+        self.session: Session | Remote | None = None
+        self.first: Frame = ""
         self.sending_since = 0.0
-        self.received = self.sent = 0
         self._manager = manager
+        self._traffic = manager.metrics.traffic
         self._generation = generation
+        self._encode: Callable[[Any], list[Frame]] = generation.encode
         self._receive = receive
         self._send = send
         self._loop = manager.loop
@@ -65,12 +74,13 @@ class Connection:
         self._woken = self._open = self._cut = False
         self._answer: Frame | None = None
         self._answered = self._fresh = False
+        self._writing = 0
         self._ahead: list[ASGIMessage] = []
         self._deadline: asyncio.TimerHandle | None = None
         self._turns = manager.limits.events_per_second
         self._turn_ends = self._loop.time() + 1
 
-    async def run(self, admit: Callable[[Connection], Awaitable[Session | None]]) -> None:
+    async def run(self, admit: Admit) -> None:
         """Serve the websocket until it ends; `admit` finds the session that it is for."""
         try:
             await self._accept()
@@ -98,24 +108,24 @@ class Connection:
         try:
             if await coroutine:
                 self._end(CloseConnection(1006, "the client left"))
-        except InvalidFrame as error:
-            self._manager.metrics.invalid_frames.labels(error.kind).inc()
-            self._end(error)
         except CloseConnection as error:
-            self._end(error)
+            self.fail(error)
         except asyncio.CancelledError:
             # `let_go` does so when all is over; anybody else is the user's code, which knows this task from a handler
-            if self._reader is not asyncio.current_task(self._loop) or self.session is None:
+            if self._reader is not asyncio.current_task(self._loop) or not isinstance(self.session, Session):
                 raise
             self._start_listening(self.session)
         except Exception:
             log.exception("connection_failed")
             self._end(CloseConnection(1011, "internal error"))
 
-    async def _converse(self, admit: Callable[[Connection], Awaitable[Session | None]]) -> bool:
+    async def _converse(self, admit: Admit) -> bool:
         session = await admit(self)
+        self.first = ""
         if session is None:
             return True
+        if isinstance(session, Remote):
+            return await session.listen(self._receive, self._send)
         return await self._listen(session)
 
     async def register(self) -> Register | None:
@@ -127,9 +137,9 @@ class Connection:
         message: ASGIMessage = await self._receive()
         if message["type"] != "websocket.receive":
             return None
-        self.received += 1
         text: str | None = message.get("text")
-        first = self._decode(message["bytes"] if text is None else text)
+        self.first = message["bytes"] if text is None else text
+        first = self._decode(self.first)
         if not isinstance(first, Register):
             raise InvalidFrame("unregistered", "the first frame must register")
         if self._deadline is not None:
@@ -141,6 +151,7 @@ class Connection:
         """Handle frames: True when the client leaves, False when a new task listens on."""
         page, receive, decode = session.page, self._receive, self._decode
         max_running = self._manager.limits.max_pending_handlers
+        note = self._manager.metrics.events.note
         task = asyncio.current_task(self._loop)
         assert task is not None
         while True:
@@ -151,7 +162,7 @@ class Connection:
             message = await (receive() if hurry else self._next(session))
             if message["type"] != "websocket.receive":
                 return True
-            self.received += 1
+            came = perf_counter()
             session.heard += 1
             frame = message.get("text")
             decoded = decode(message["bytes"] if frame is None else frame)
@@ -167,8 +178,12 @@ class Connection:
                 waiting = session.step(*call)
                 if waiting is not None:
                     self._listen_elsewhere(session)
-                    await waiting
+                    try:
+                        await waiting
+                    finally:
+                        note(perf_counter() - came)
                     return False
+                note(perf_counter() - came)
                 if getrefcount(task) > known or task.cancelling():
                     # the handler has kept its task, perhaps to cancel it later, or has cancelled it: it is the
                     # handler's from now on
@@ -193,7 +208,10 @@ class Connection:
         self._reader = asyncio.Task(self._reading(self._listen(session)), loop=self._loop, name="listen")
 
     def _decode(self, frame: Frame) -> Register | Event | Updates:
-        size = len(frame) if isinstance(frame, bytes) or frame.isascii() else len(frame.encode(errors="surrogatepass"))
+        size = len(frame) if isinstance(frame, bytes) or frame.isascii() else len(_utf8(frame))
+        traffic = self._traffic
+        traffic.frames_received += 1
+        traffic.received_bytes += size
         if size > self._manager.limits.max_frame_size:
             raise InvalidFrame("too_big", "the frame is too big", 1009)
         return self._generation.decode(frame)
@@ -235,6 +253,12 @@ class Connection:
     # --- out ---------------------------------------------------------------------------------------------------------
 
     @property
+    def unread(self) -> int:
+        """Bytes that wait for the client to read: those of the frame under way, and the session's."""
+        writing = self._writing if self.sending_since else 0
+        return writing + (0 if self.session is None else self.session.unread)
+
+    @property
     def unclaimed(self) -> bool:
         """A session was started for this client, which has not got to know it."""
         return self._fresh and not self._answered
@@ -247,13 +271,22 @@ class Connection:
         self._woken = False
         self.wake()
 
+    def pass_on(self, remote: Remote) -> None:
+        """The session lives in another worker: what that says goes out as it comes."""
+        self.session = remote
+        self._encode = list
+        self._traffic = Traffic()  # the owner counts
+        self._open = True
+        self._woken = False
+        self.wake()
+
     async def refuse(self, message: str, seconds: float) -> None:
         """Answer the register frame with what the user may read of why there is no session, for so long."""
         with suppress(TimeoutError, OSError):
             await self._write([self._generation.refuse(message)])
             async with asyncio.timeout(seconds):
                 while (await self._receive())["type"] == "websocket.receive":
-                    self.received += 1
+                    pass
 
     def wake(self) -> None:
         """Something waits in the session's outbox; from any thread."""
@@ -281,7 +314,7 @@ class Connection:
                 await self._write([answer])
                 self._answered = True
             while session.waiting and not self._cut and not self._done.done():
-                await self._write(self._generation.encode(session.take()))
+                await self._write(self._encode(session.take()))
         except (Exception, asyncio.CancelledError):  # noqa: BLE001  each server has its own way to say it
             self._end(CloseConnection(1006, "cannot send"))
         finally:
@@ -289,12 +322,19 @@ class Connection:
             self.sending_since = 0.0
 
     async def _write(self, frames: list[Frame]) -> None:
-        send = self._send
+        send, traffic = self._send, self._traffic
         for frame in frames:
+            self._writing = size = len(frame) if isinstance(frame, bytes) or frame.isascii() else len(_utf8(frame))
             await send({"type": "websocket.send", "text" if type(frame) is str else "bytes": frame})
-        self.sent += len(frames)
+            traffic.frames_sent += 1
+            traffic.sent_bytes += size
 
     # --- the end -----------------------------------------------------------------------------------------------------
+
+    @property
+    def pings(self) -> bool:
+        """Whether the server offers a ping."""
+        return "roost.websocket.ping" in (self.scope.get("extensions") or ())
 
     def ping(self) -> Awaitable[bool] | None:
         """Whether a websocket pong has come, once it has or never will; None if the server offers no ping.
@@ -310,13 +350,27 @@ class Connection:
             self._cut = True
             self._loop.call_soon_threadsafe(self._end, CloseConnection(code, reason))
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it ends soon."""
+        return self._cut
+
+    def fail(self, error: CloseConnection) -> None:
+        """The client has broken the protocol."""
+        if isinstance(error, InvalidFrame):
+            self._manager.metrics.invalid_frames.labels(error.kind).inc()
+        self._end(error)
+
     def _end(self, ending: CloseConnection) -> None:
         if not self._done.done():
             self._done.set_result(ending)
 
     async def _close(self, ending: CloseConnection) -> None:
-        """Tell the client why it ends, if it still listens."""
         self._manager.metrics.connections_closed.labels(ending.code).inc()
+        await self._say_goodbye(ending)
+
+    async def _say_goodbye(self, ending: CloseConnection) -> None:
+        """Tell the client why it ends, if it still listens."""
         if ending.code != 1006:
             with suppress(Exception):
                 message = {"type": "websocket.close", "code": ending.code, "reason": ending.reason}
@@ -333,3 +387,26 @@ class Connection:
         for task in (reader, flusher):
             if task is not None and task is not asyncio.current_task(self._loop):
                 task.cancel()
+
+
+class RelayedConnection(Connection):
+    """A websocket that another worker has, which has accepted it and will close it, and counts it."""
+
+    __slots__ = ()
+
+    async def _accept(self) -> None:
+        pass
+
+    async def register(self) -> Register | None:
+        traffic, self._traffic = self._traffic, Traffic()  # the other worker has read it, and counted it
+        try:
+            return await super().register()
+        finally:
+            self._traffic = traffic
+
+    async def _close(self, ending: CloseConnection) -> None:
+        await self._say_goodbye(ending)
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")

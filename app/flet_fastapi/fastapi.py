@@ -9,7 +9,8 @@ from typing import Any
 
 import fastapi
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
 from .identity import hide_query
 from .manager import app_manager
@@ -56,7 +57,7 @@ class AppFastAPI(FastAPI):
 
     def __init__(self) -> None:
         super().__init__(docs_url=None, redoc_url=None, openapi_url=None)
-        self.endpoints: dict[str, ASGIApp] = {}
+        self.websockets: dict[str, WebSocketRoute] = {}
         self.secret_paths: set[str] = set()
         self.proxy_path: str | None = None
 
@@ -68,10 +69,10 @@ class AppFastAPI(FastAPI):
             # starlette's redirect to the path without the slash would lose the query
             scope["path"] = scope["path"].rstrip("/")
         if scope["type"] == "websocket" and not self.user_middleware:
-            endpoint = self.endpoints.get(path)
-            if endpoint is not None:
-                scope["app"] = self
-                await endpoint(scope, receive, send)
+            route = self.websockets.get(path)
+            if route is not None:
+                scope["app"], scope["route"] = self, route
+                await route.app(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import hmac
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Self, overload
 
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from .connection import Connection
+from .cluster.relay import Relayed, Remote
+from .cluster.wire import BINARY, TEXT
+from .connection import Connection, RelayedConnection
 from .errors import CloseConnection, OptionError, SessionClosed, UploadsDisabled
 from .generations import generation_for
 from .generations.base import Generation, Handler, Origin, Register
 from .handshake import HandshakeRefused, Handshakes
-from .identity import Keyring, header, is_secure
+from .identity import Credential, Keyring, header, is_secure, short_hash
+from .logs import carry, tell
 from .manager import AppManager, app_manager
 from .oauth import SignIns
 from .options import Options
@@ -137,10 +141,36 @@ class FletApp:
             place.leave()
             manager.closed(connection)
             connection.let_go()
-            if session is not None and connection.unclaimed:
+            if isinstance(session, Session) and connection.unclaimed:
                 manager.end(session, "unclaimed")
 
-    async def _admitted(self, connection: Connection) -> Session | None:
+    async def serve_relayed(self, relayed: Relayed) -> None:
+        """Serve a websocket that has come to another worker, for a session of this app that lives here."""
+        manager = self._manager
+        carry(relayed.log)
+        connection = RelayedConnection(
+            manager, self._generation, relayed.browser, relayed.scope, relayed.receive, relayed.send
+        )
+        manager.connections.add(connection)
+        try:
+            await connection.run(partial(self._admitted_relayed, relayed))
+        finally:
+            manager.connections.discard(connection)
+            connection.let_go()
+
+    async def _admitted_relayed(self, relayed: Relayed, connection: Connection) -> Session | None:
+        """The session that the client registers for, if it may have it, and still waits for it."""
+        register = await connection.register()
+        if register is None:
+            return None
+        keyring = await self._keys()
+        session, result = await self._claimed(connection, register, keyring, relayed.app, relayed.offered)
+        self._manager.metrics.resumed(result, relayed=True)
+        if session is None:
+            relayed.refuse(result)
+        return session
+
+    async def _admitted(self, connection: Connection) -> Session | Remote | None:
         """The session that the client registers for; None if it left, or was refused and has read why."""
         manager = self._manager
         with manager.registering(connection):
@@ -156,30 +186,75 @@ class FletApp:
 
     # --- which session -----------------------------------------------------------------------------------------------
 
-    async def _session(self, connection: Connection, register: Register) -> Session | None:
-        self._keyring = self._keyring or await self._manager.keyring(self._options)
-        session = await self._claimed(connection, register.credential, self._keyring)
-        result = "resumed"
-        if session is not None:
+    async def _session(self, connection: Connection, register: Register) -> Session | Remote | None:
+        keyring = await self._keys()
+        known = await self._known(connection, register, keyring) if register.credential else None
+        return known or self._started(connection, register, keyring)
+
+    async def _keys(self) -> Keyring:
+        if self._keyring is None:
+            self._keyring = await self._manager.keyring(self._options)
+        return self._keyring
+
+    async def _known(self, connection: Connection, register: Register, keyring: Keyring) -> Session | Remote | None:
+        """The living session that the credential opens for this browser, whichever worker it lives in."""
+        manager = self._manager
+        credential = keyring.verify_credential(register.credential)
+        session: Session | Remote | None = None
+        if credential is None:
+            result = "forged"
+        elif manager.is_elsewhere(credential.owner):
+            session, result = await self._relayed(connection, credential)
+            if result != "gone":
+                return session  # the owner has counted it
+            result = "unknown"
+        else:
+            session, result = await self._claimed(connection, register, keyring, self._name(connection.scope))
+        manager.metrics.resumed(result)
+        return session
+
+    async def _relayed(self, connection: Connection, credential: Credential) -> tuple[Remote | None, str]:
+        """The session in another worker, or why there is none: what its owner said, or that that is `gone`."""
+        peers, first = self._manager.peers, connection.first
+        if peers is None:
+            return None, "gone"
+        frame = (TEXT, first.encode(errors="surrogatepass")) if isinstance(first, str) else (BINARY, first)
+        remote, result = await peers.relay(
+            credential.owner, connection, frame, connection.scope,
+            session=credential.secret_id, app=self._name(connection.scope), cookie=connection.browser,
+            pings=connection.pings,
+        )  # fmt: skip
+        if remote is not None:
+            tell(connection.scope, session=short_hash(credential.secret_id), app=self._name(connection.scope))
+            connection.pass_on(remote)
+        return remote, result
+
+    async def _claimed(
+        self, connection: Connection, register: Register, keyring: Keyring, app: str,
+        wanted: Callable[[], Awaitable[bool]] | None = None,
+    ) -> tuple[Session | None, str]:  # fmt: skip
+        """The session that the credential names, resumed, or why it is not. `wanted` is asked last."""
+        manager = self._manager
+        credential = keyring.verify_credential(register.credential)
+        if credential is None:
+            return None, "forged"
+        async with manager.admission(credential.secret_id):
+            session, result = self._find(connection, credential.secret_id, app)
+            if session is None:
+                return None, result
+            if await self._is_in_use(session):
+                return None, "in_use"
+            if wanted is not None and not await wanted():
+                return None, "unknown"
             connection.session = session
             try:
-                credential = self._keyring.sign_credential(session.secret_id)
-                connection.open(await session.resume(connection, register, credential), fresh=False)
+                answer = keyring.sign_credential(session.secret_id, manager.worker_id)
+                connection.open(await session.resume(connection, register, answer), fresh=False)
+                tell(connection.scope, session.page.context, session=short_hash(session.secret_id), app=session.app)
             except SessionClosed:
-                connection.session, session, result = None, None, "unknown"
-            self._manager.metrics.resumes.labels(result).inc()
-        return session or self._started(connection, register, self._keyring)
-
-    async def _claimed(self, connection: Connection, credential: str, keyring: Keyring) -> Session | None:
-        """The living session that the credential opens for this browser."""
-        if not credential:
-            return None
-        session, result = self._find(connection, credential, keyring)
-        if session is not None and await self._is_in_use(session):
-            session, result = None, "in_use"
-        if session is None:
-            self._manager.metrics.resumes.labels(result).inc()
-        return session
+                connection.session = None
+                return None, "unknown"
+            return session, "resumed"
 
     async def _is_in_use(self, session: Session) -> bool:
         """Whether a browser is at the other end of the session's connection, or of one that took its place."""
@@ -190,15 +265,12 @@ class FletApp:
                 return False
         return False
 
-    def _find(self, connection: Connection, credential: str, keyring: Keyring) -> tuple[Session | None, str]:
+    def _find(self, connection: Connection, secret_id: str, app: str) -> tuple[Session | None, str]:
         """The session that the credential names, or why it opens none."""
-        secret_id = keyring.verify_credential(credential)
-        if secret_id is None:
-            return None, "forged"
         session = self._manager.find(secret_id)
         if session is None:
             return None, "unknown"
-        if session.app != self._name(connection.scope):
+        if session.app != app:
             return None, "other_app"
         if session.browser is not None and not _same(session.browser, connection.browser):
             return None, "other_browser"
@@ -222,14 +294,16 @@ class FletApp:
         session = Session(manager, name, self, self._options.session_timeout_seconds)
         session.browser, session.issued_cookie = connection.browser, connection.issued_cookie
         session.upload_path = self._upload_path(scope)
-        hub = manager.hub(name) or self._generation.hub()
+        tell(scope, session=short_hash(session.secret_id), app=name)  # the page keeps it for all handlers
+        hub = manager.hub(name) or self._generation.hub(manager.publisher(name))
         session.page = self._generation.open(session, register, self._origin(scope), hub)
         manager.add(session, hub)
         connection.session = session
         session.attach(connection)
         # before the answer is written, so that both go out in one turn of the loop
         session.begin(self._main)
-        connection.open(session.page.registered(keyring.sign_credential(session.secret_id)), fresh=True)
+        credential = keyring.sign_credential(session.secret_id, manager.worker_id)
+        connection.open(session.page.registered(credential), fresh=True)
         return session
 
     def _name(self, scope: Scope) -> str:
@@ -292,6 +366,7 @@ class FletApp:
             timeout_seconds=self._options.oauth_state_timeout_seconds,
             complete_page_html=attributes.get("completePageHtml"),
             complete_page_url=attributes.get("completePageUrl"),
+            provider=attributes.get("provider", ""),
         )
 
 

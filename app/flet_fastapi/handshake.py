@@ -202,10 +202,9 @@ class Handshakes:
         if now < self._logged.get(reason, 0) + _LOG_SECONDS and reason in self._logged:
             return
         self._logged[reason] = now
-        shown = {name: ",".join(_values(scope, name.encode()))[:_SHOWN_LENGTH] for name in ("host", "origin")}
-        log.warning(
-            "handshake_refused", reason=reason, scheme=scope.get("scheme"), hint=_HINTS.get(reason, ""), **shown
-        )
+        host, origin = (",".join(_values(scope, name))[:_SHOWN_LENGTH] for name in (b"host", b"origin"))
+        hint = _HINTS.get(reason, "")
+        log.warning("handshake_refused", reason=reason, scheme=scope.get("scheme"), host=host, origin=origin, hint=hint)
 
 
 class HostGuard:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from itsdangerous import BadSignature, Signer, URLSafeTimedSerializer
 from pydantic import SecretStr
@@ -23,8 +25,9 @@ _HIDDEN = "flet.hidden_query"
 _COOKIE_VALUE = re.compile(r"[A-Za-z0-9_-]{22}")
 # A browser that is asleep for a month and comes back has lost its session anyway.
 _COOKIE_SECONDS = 30 * 24 * 3600
-# A signed credential has 22 + 1 + 43 characters; anything longer is not ours and is not worth an HMAC.
-_CREDENTIAL_LENGTH = 66
+# A signed credential has 22 + 1 + 12 + 1 + 43 characters; anything longer is not ours and is not worth an HMAC.
+_CREDENTIAL_LENGTH = 79
+_WORKER_LENGTH = 12
 
 
 def new_id() -> str:
@@ -41,6 +44,21 @@ def new_ids(count: int) -> list[str]:
 def short_hash(secret: str | None) -> str | None:
     """Names a secret in a log without giving it away."""
     return None if secret is None else hashlib.sha256(secret.encode()).hexdigest()[:8]
+
+
+def new_worker_id() -> str:
+    """72 random bits: it names one start of one process."""
+    return new_id()[:_WORKER_LENGTH]
+
+
+class Credential(NamedTuple):
+    """What the credential of a browser says: which session, and the worker that it lives in.
+
+    `owner` is empty in those of earlier versions, which had one worker.
+    """
+
+    secret_id: str
+    owner: str
 
 
 class Keyring:
@@ -67,18 +85,23 @@ class Keyring:
             signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
         )
 
-    def sign_credential(self, secret_id: str) -> str:
-        """The credential a browser keeps: opaque to it, unforgeable without a key."""
-        return self._credentials.sign(secret_id).decode()
+    def fingerprint(self, text: str) -> str:
+        """The same for the same text and newest key; it tells nothing of either."""
+        return hmac.new(self._keys[-1].encode(), f"flet.fingerprint {text}".encode(), hashlib.sha256).hexdigest()[:32]
 
-    def verify_credential(self, credential: str) -> str | None:
-        """The id in `credential`, or None if it was not signed with one of the keys."""
+    def sign_credential(self, secret_id: str, owner: str = "") -> str:
+        """The credential a browser keeps: opaque to it, unforgeable without a key."""
+        return self._credentials.sign(f"{secret_id}.{owner}" if owner else secret_id).decode()
+
+    def verify_credential(self, credential: str) -> Credential | None:
+        """What `credential` says, or None if it was not signed with one of the keys."""
         if len(credential) > _CREDENTIAL_LENGTH:
             return None
         try:
-            return self._credentials.unsign(credential).decode()
+            secret_id, _, owner = self._credentials.unsign(credential).decode().partition(".")
         except (BadSignature, UnicodeError, ValueError):
             return None
+        return Credential(secret_id, owner)
 
 
 def is_secure(scope: Scope) -> bool:

@@ -26,11 +26,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from .cluster import Cluster, ClusterUnavailable
+from .cluster.wire import LinkError
 from .errors import FletFastAPIError
 from .identity import header, hide_query, is_secure, read_browser
 from .logs import get_logger
 from .manager import app_manager
-from .metrics import Metrics
+from .metrics import OTHER, Metrics
 from .notices import apps_page, notice
 from .options import Limits, origin_of
 from .tasks import Tasks
@@ -41,6 +42,7 @@ log = get_logger(__name__)
 
 # RFC 6749, appendix A.5. flet's states have 22 characters; an app's own may differ, but not be guessable.
 _STATE = re.compile(r"[\x20-\x7e]{8,512}")
+_HOST = re.compile(r"[a-z0-9.-]{1,100}")
 # Azure's codes are the longest known, at some 2,000 characters.
 _VALUE_LENGTH = 8192
 _PARAMETERS = ("state", "code", "error", "error_description")
@@ -64,7 +66,12 @@ class SignInRefused(FletFastAPIError):
 class SigningIn(Protocol):
     """What the callback needs of a session."""
 
-    async def authorize(self, answer: Mapping[str, str | None]) -> None: ...
+    async def authorize(self, answer: Mapping[str, str | None]) -> None:
+        """Take the provider's answer.
+
+        Raises:
+            LinkError: the session lives in another worker, which cannot be reached any more.
+        """
 
 
 class Manager(Protocol):
@@ -86,8 +93,22 @@ class Manager(Protocol):
     async def open_cluster(self) -> Cluster:
         """The cluster, opened if it is not."""
 
+    def write_again(self) -> None:
+        """Let all parts write what the cluster may have lost, in the background."""
+
     def find_session(self, session_key: str) -> SigningIn | None:
         """The living session with this key."""
+
+    @property
+    def worker_id(self) -> str:
+        """What the other workers call this one."""
+
+    async def find_session_elsewhere(self, owner: str, session_key: str) -> SigningIn | None:
+        """The living session with this key in the worker `owner`.
+
+        Raises:
+            LinkError: it cannot be reached now.
+        """
 
     def part(self, kind: Callable[[Any], T]) -> T:
         """The one `kind(manager)` of this worker, made at first use; its `close()` is called at shutdown."""
@@ -95,13 +116,16 @@ class Manager(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """One sign-in under way. `browser` is a hash: what is stored must not open a session."""
+    """One sign-in under way. `browser` is a hash: what is stored must not open a session. `owner` is its worker."""
 
     session_key: str
     browser: str | None
     expires: float
     complete_page_html: str | None
     complete_page_url: str | None
+    provider: str = OTHER
+    begun: float = 0.0
+    owner: str = ""
 
     def dump(self) -> bytes:
         return orjson.dumps(self)
@@ -128,14 +152,17 @@ class Refused(Exception):
 
 
 class _Begun:
-    """A sign-in begun here: `outcome` is set when it can no longer be used, `saving` once others hear of it."""
+    """A sign-in begun here: `outcome` is set when it can no longer be used, `saving` once others hear of it, `shared`
+    when they may have been able to use it. Who is about to change what they read of it holds `writing`."""
 
-    __slots__ = ("outcome", "saving", "sign_in")
+    __slots__ = ("open_when_superseded", "outcome", "saving", "shared", "sign_in", "writing")
 
     def __init__(self, sign_in: SignIn) -> None:
         self.sign_in = sign_in
         self.outcome: bytes | None = None
-        self.saving: asyncio.Task[bool] | None = None
+        self.saving: asyncio.Task[None] | None = None
+        self.shared = self.open_when_superseded = False
+        self.writing = asyncio.Lock()
 
     def end(self, outcome: bytes) -> None:
         self.outcome = outcome
@@ -184,20 +211,33 @@ class SignIns:
         timeout_seconds: float,
         complete_page_html: str | None = None,
         complete_page_url: str | None = None,
+        provider: str = "",
     ) -> None:
         """Remember a sign-in that the page has started; does not wait, and may be called from any thread.
 
-        A session has one sign-in under way: an earlier one ends. `browser` is the cookie of the session's browser.
+        A session has one sign-in under way: an earlier one ends. `browser` is the cookie of the session's browser,
+        `provider` the host that it is sent to.
 
         Raises:
             SignInRefused: the state or the completion page cannot be used, or there were too many sign-ins.
         """
         _check(state, complete_page_html, complete_page_url)
-        key, expires = _key(state), time.time() + timeout_seconds
-        sign_in = SignIn(session_key, _hashed(browser), expires, complete_page_html, complete_page_url)
+        key, now, metrics = _key(state), time.time(), self._manager.metrics
+        host = metrics.provider(provider) if _HOST.fullmatch(provider) else OTHER
+        sign_in = SignIn(
+            session_key,
+            _hashed(browser),
+            now + timeout_seconds,
+            complete_page_html,
+            complete_page_url,
+            host,
+            now,
+            self._manager.worker_id,
+        )
         with self._lock:
             earlier = self._remember(key, sign_in)
-        self._manager.metrics.oauth.labels("started").inc()
+        metrics.oauth.labels("started").inc()
+        metrics.oauth_flows.labels(host, "started").inc()
         self._manager.loop.call_soon_threadsafe(self._share, key, earlier)
 
     def _remember(self, key: str, sign_in: SignIn) -> str | None:
@@ -210,6 +250,7 @@ class SignIns:
             if latest.earlier not in (None, key):
                 self._here.pop(str(latest.earlier), None)
             if (begun := self._here.get(ended or "")) is not None:
+                begun.open_when_superseded = begun.outcome is None
                 begun.end(_SUPERSEDED)
             latest.key, latest.earlier = key, ended
         self._here[key] = _Begun(sign_in)
@@ -246,17 +287,44 @@ class SignIns:
             if begun.outcome is not None:
                 raise _replayed()
             begun.end(_DONE)
-            if begun.saving is None or not await asyncio.shield(begun.saving):
-                return  # nobody else has heard of it
-        try:
+            if not await self._use_here(key, begun, found):
+                raise _replayed()
+        else:
             cluster = await self._manager.open_cluster()
-            used = await cluster.swap(key, found.value, _DONE, found.sign_in.expires - time.time())
-        except ClusterUnavailable:
-            if begun is None:
-                raise
-            return
-        if not used:
-            raise _replayed()
+            if not await cluster.swap(key, found.value, _DONE, found.sign_in.expires - time.time()):
+                raise _replayed()
+
+    async def _use_here(self, key: str, begun: _Begun, found: Found) -> bool:
+        """Tell the others that a sign-in begun here is used; False if one of them was faster."""
+        if begun.saving is None:
+            return True  # nobody else has heard of it
+        await asyncio.shield(begun.saving)
+        async with begun.writing:
+            if not begun.shared:
+                return True
+            left = found.sign_in.expires - time.time()
+            try:
+                cluster = await self._manager.open_cluster()
+                # a store that has lost it says nothing against its use here
+                return await cluster.swap(key, found.value, _DONE, left) or await cluster.add(key, _DONE, left)
+            except ClusterUnavailable:
+                self._manager.write_again()
+                return True
+
+    async def write_again(self) -> None:
+        """What others must know of the sign-ins begun here, as far as they do not."""
+        cluster, now = await self._manager.open_cluster(), time.time()
+        with self._lock:
+            begun = [item for item in self._here.items() if item[1].saving is not None]
+        for key, one in begun:
+            async with one.writing:
+                if (left := one.sign_in.expires - now) <= 0:
+                    continue
+                one.shared = True
+                if one.outcome is not None:
+                    await cluster.put(key, one.outcome, left)
+                else:  # somebody else may have used it since, and says so there
+                    await cluster.add(key, one.sign_in.dump(), left)
 
     async def close(self) -> None:
         """Nothing to let go of: what was begun here may come back to another worker."""
@@ -267,19 +335,25 @@ class SignIns:
         if begun is not None:
             begun.saving = self._manager.tasks.start(self._save(key, begun, earlier), "save_sign_in")
 
-    async def _save(self, key: str, begun: _Begun, earlier: str | None) -> bool:
-        """Tell the other workers; whether they could use the sign-in since."""
+    async def _save(self, key: str, begun: _Begun, earlier: str | None) -> None:
+        """Tell the other workers."""
         left = begun.sign_in.expires - time.time()
         try:
             cluster = await self._manager.open_cluster()
-            outcome = begun.outcome
-            await cluster.put(key, outcome or begun.sign_in.dump(), left)
+            begun.shared = begun.outcome is None
+            await cluster.put(key, begun.outcome or begun.sign_in.dump(), left)
             if earlier is not None and earlier != key:
-                await cluster.put(earlier, _SUPERSEDED, left)
+                await self._supersede(cluster, earlier, left)
         except ClusterUnavailable as error:
             log.warning("sign_in_not_shared", problem=error.problem)
-            return False
-        return outcome is None
+            self._manager.write_again()
+
+    async def _supersede(self, cluster: Cluster, key: str, left: float) -> None:
+        ended = self._here.get(key)
+        # it may have been used in another worker
+        if ended is not None and ended.open_when_superseded and await cluster.get(key) != _DONE:
+            self._manager.metrics.oauth_flows.labels(ended.sign_in.provider, "superseded").inc()
+        await cluster.put(key, _SUPERSEDED, left)
 
     def _forget_expired(self) -> None:
         now = time.time()
@@ -335,13 +409,40 @@ class FletOAuth:
         found = await sign_ins.find(state)
         if not _same_browser(found.sign_in.browser, read_browser(request.scope)):
             raise _other_browser()
-        session = self._manager.find_session(found.sign_in.session_key)
+        here = self._manager.find_session(found.sign_in.session_key)
+        elsewhere = await self._elsewhere(found.sign_in) if here is None else None
+        await sign_ins.use(state, found)
+        self._count(found.sign_in, answer)
+        if here is not None:
+            # the token request may take seconds; the popup need not wait for it
+            self._manager.tasks.start(here.authorize(answer), "authorize")
+        elif elsewhere is not None:
+            try:
+                await elsewhere.authorize(answer)
+            except LinkError:
+                raise _session_gone() from None
+        return self._completed(request, found.sign_in, answer)
+
+    async def _elsewhere(self, sign_in: SignIn) -> SigningIn:
+        """The session in another worker, where it is for that to wait for the token.
+
+        Raises:
+            Refused: the session has ended, or its worker does not answer; then a later try may succeed.
+        """
+        try:
+            session = await self._manager.find_session_elsewhere(sign_in.owner, sign_in.session_key)
+        except LinkError as error:
+            log.warning("sign_in_without_owner", problem=str(error))
+            raise Refused("unavailable", _busy()) from None
         if session is None:
             raise _session_gone()
-        await sign_ins.use(state, found)
-        # the token request may take seconds; the popup need not wait for it
-        self._manager.tasks.start(session.authorize(answer), "authorize")
-        return self._completed(request, found.sign_in, answer)
+        return session
+
+    def _count(self, sign_in: SignIn, answer: Mapping[str, str | None]) -> None:
+        metrics, outcome = self._manager.metrics, "provider_error" if answer["error"] else "completed"
+        metrics.oauth_flows.labels(sign_in.provider, outcome).inc()
+        if sign_in.begun:  # an older version's says nothing of it
+            metrics.oauth_flow_seconds.labels(sign_in.provider).observe(max(0.0, time.time() - sign_in.begun))
 
     def _completed(self, request: Request, sign_in: SignIn, answer: Mapping[str, str | None]) -> tuple[str, Response]:
         result = "provider_error" if answer["error"] else "completed"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -18,13 +17,19 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .cluster import check_url
+from .cluster import check_url, is_shared
+from .environment import given
 from .errors import OptionError
+
+# Never shown; a file may hold what they say, which a variable of the same name and `_FILE` names.
+SECRETS = frozenset({"FLET_SECRET_KEY", "FLET_CLUSTER_URL", "FLET_CLUSTER_SECRET"})
 
 MiB = 1024 * 1024
 GiB = 1024 * MiB
 
 _PORTS = {"http": 80, "https": 443}
+# Of what workers prove to each other that they belong together; `openssl rand -hex 16` gives twice as much.
+_SECRET_LENGTH = 16
 # What says that pages of any website may open a websocket: nobody writes it by accident.
 ANY_ORIGIN = "any-origin"
 # What browsers take for the beginning of another address (RFC 3986, 4.2).
@@ -245,6 +250,36 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _cluster_url(url: SecretStr) -> SecretStr:
+    check_url(url.get_secret_value())
+    return url
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value().strip()) < _SECRET_LENGTH:
+        raise ValueError(f"must have at least {_SECRET_LENGTH} characters")
+    return secret
+
+
+def listen_address(value: str) -> tuple[str, int]:
+    """The host and the port of an address to listen on; without a port, 0.
+
+    Raises:
+        ValueError: it is no such address.
+    """
+    host, colon, port = (value, "", "") if value.endswith("]") else value.rpartition(":")
+    if not colon:
+        host, port = value, "0"
+    if not _HOST.fullmatch(host) or not port.isdecimal() or not port.isascii() or int(port[:6]) > 65535:
+        raise ValueError("must be an address to listen on, such as 10.0.0.5, 10.0.0.5:7000 or [fd00::5]:7000")
+    return host.strip("[]"), int(port)
+
+
+def _listen_address(value: str) -> str:
+    listen_address(value)
+    return value
+
+
 def _empty_is_none(value: object) -> object:
     """As in Flet: the empty path is no path, and not the working directory."""
     return None if value == "" else value
@@ -260,7 +295,10 @@ Text = Annotated[str, Field(max_length=1000, strict=True), AfterValidator(_encod
 Seconds = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=10 * 365 * 24 * 3600)]
 Positive = Annotated[int, BeforeValidator(_no_bool), Field(ge=1)]
 Natural = Annotated[int, BeforeValidator(_no_bool), Field(ge=0)]
-ClusterUrl = Annotated[str, AfterValidator(check_url)]
+ClusterUrl = Annotated[SecretStr, AfterValidator(_cluster_url)]
+ClusterSecret = Annotated[SecretStr, AfterValidator(_long_enough)]
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+NodeName = Annotated[str, Field(pattern=r"^[\w.:-]{1,100}$")]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_comma_list)]
 AllowedOrigins = Annotated[tuple[Annotated[str, AfterValidator(_allowed_origin)], ...], BeforeValidator(_comma_list)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], BeforeValidator(_comma_list)]
@@ -279,7 +317,8 @@ class _Variables(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         variable = str(field.validation_alias or "")
-        return os.environ.get(variable) or None, variable, False
+        found = given(variable, secret=variable in SECRETS) if variable else None
+        return found and found.value, variable, False
 
     def __call__(self) -> dict[str, Any]:
         found = [self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items()]
@@ -303,7 +342,8 @@ class _Settings(BaseSettings):
     def written(cls, field: str) -> str:
         """What the operator wrote to set `field`: its variable if that is set, else the parameter."""
         variable = str(cls.model_fields[field].validation_alias or "")
-        return variable if os.environ.get(variable) else field
+        found = given(variable, secret=variable in SECRETS) if variable else None
+        return found.variable if found else field
 
     @classmethod
     def load(cls, **arguments: Any) -> Self:
@@ -315,17 +355,17 @@ class _Settings(BaseSettings):
         try:
             return cls(**arguments)
         except ValidationError as error:
-            raise _option_error(cls, error, os.environ) from None
+            raise _option_error(cls, error) from None
 
 
-def _option_error(cls: type[_Settings], error: ValidationError, environ: Mapping[str, str]) -> OptionError:
+def _option_error(cls: type[_Settings], error: ValidationError) -> OptionError:
     first = error.errors(include_url=False, include_context=False)[0]
     field = str(first["loc"][0]) if first["loc"] else "?"
     for name, info in cls.model_fields.items():
         variable = str(info.validation_alias or "")
         if field in (name, variable):
-            field = variable if environ.get(variable) else name
-            secret = name == "secret_key"
+            field = cls.written(name)
+            secret = variable in SECRETS
             break
     else:
         secret = True
@@ -424,6 +464,9 @@ class Limits(_Settings):
     run_dir: Directory | None = Field(None, validation_alias="FLET_RUN_DIR")
     handler_threads: Positive = Field(256, validation_alias="FLET_HANDLER_THREADS")
     cluster_url: ClusterUrl | None = Field(None, validation_alias="FLET_CLUSTER_URL")
+    cluster_listen: ListenAddress | None = Field(None, validation_alias="FLET_CLUSTER_LISTEN")
+    cluster_secret: ClusterSecret | None = Field(None, validation_alias="FLET_CLUSTER_SECRET")
+    node: NodeName | None = Field(None, validation_alias="FLET_NODE")
     max_concurrent_uploads: Positive = Field(100, validation_alias="FLET_MAX_CONCURRENT_UPLOADS")
     max_concurrent_uploads_per_session: Positive = Field(10, validation_alias="FLET_MAX_CONCURRENT_UPLOADS_PER_SESSION")
     max_uploads_per_session: Positive = Field(1000, validation_alias="FLET_MAX_UPLOADS_PER_SESSION")
@@ -444,6 +487,11 @@ class Limits(_Settings):
     max_connections_per_browser: Positive = Field(100, validation_alias="FLET_MAX_CONNECTIONS_PER_BROWSER")
     limit_private_addresses: bool | None = Field(None, validation_alias="FLET_LIMIT_PRIVATE_ADDRESSES")
     idle_timeout_seconds: Positive | None = Field(None, validation_alias="FLET_IDLE_TIMEOUT")
+
+    @property
+    def has_shared_cluster(self) -> bool:
+        """Whether workers of other hosts may belong to the cluster."""
+        return self.cluster_url is not None and is_shared(self.cluster_url.get_secret_value())
 
     @property
     def limits_private_addresses(self) -> bool:

@@ -35,18 +35,38 @@ class RunDirectory:
         self.shared = inode is not None
         self.path = _private(self._base / (f"socket-{inode}" if inode is not None else _own_name()))
         self._lock: int | None = _hold(self.path)
+        self._key: str | None = None
         _sweep(self._base)
 
     def key(self) -> str:
         """The secret key that all workers of this server find here; the first one makes it."""
+        self._key = self._shared(secrets.token_urlsafe(32))
+        return self._key
+
+    def _shared(self, key: str) -> str:
+        """The key that is here; `key` if there was none."""
         path = self.path / "secret_key"
         made = self.path / f".{secrets.token_hex(8)}"
         made.touch(mode=0o600, exist_ok=False)
-        made.write_text(secrets.token_urlsafe(32))
+        made.write_text(key)
         with contextlib.suppress(FileExistsError):
             os.link(made, path)  # atomic: one worker wins, the others read what it wrote
         made.unlink()
         return path.read_text()
+
+    def renew(self) -> None:
+        """Put back what somebody, a cleaner of /tmp say, has removed: a worker that starts later must find the key.
+
+        Raises:
+            OSError: this cannot be done now.
+        """
+        if not (self.path / "lock").exists():
+            _private(self._base)
+            lock = _hold(_private(self.path))
+            self.close()
+            self._lock = lock
+        if self._key is not None and not (self.path / "secret_key").exists():
+            self._shared(self._key)
 
     def close(self) -> None:
         """Let go; the last one to do so leaves the directory to the next sweep."""

@@ -7,7 +7,9 @@ import inspect
 import secrets
 import signal
 import threading
+import time
 import traceback
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextvars import Context
@@ -23,6 +25,7 @@ from .suspended import begin
 from .tasks import Tasks
 
 if TYPE_CHECKING:
+    from .cluster.relay import Relayed
     from .manager import AppManager
 
 log = get_logger(__name__)
@@ -59,6 +62,8 @@ class Services(Protocol):
 
     def begin_login(self, session: Session, attributes: Mapping[str, str]) -> None: ...
 
+    async def serve_relayed(self, relayed: Relayed) -> None: ...
+
 
 class Session:
     """A page, the user's running code, and what waits for the browser.
@@ -68,10 +73,10 @@ class Session:
     """
 
     __slots__ = (
-        "_crashed", "_expiry", "_loop", "_loop_thread", "_lock", "_manager", "_outbox", "_outbox_bytes",
-        "_outbox_largest", "_refused", "_running", "_services", "_tasks", "_tracebacks", "app", "browser", "closed",
-        "connection", "ending", "heard", "issued_cookie", "key", "page", "public_id", "secret_id", "timeout_seconds",
-        "upload_path", "__weakref__",
+        "_crashed", "_expiry", "_left", "_loop", "_loop_thread", "_lock", "_manager", "_outbox", "_outbox_bytes",
+        "_outbox_largest", "_refused", "_running", "_tasks", "_tracebacks", "app", "browser", "closed",
+        "connection", "ending", "heard", "issued_cookie", "key", "page", "public_id", "secret_id", "services",
+        "started", "timeout_seconds", "upload_path", "__weakref__",
     )  # fmt: skip
 
     page: SessionPage
@@ -86,8 +91,10 @@ class Session:
         self.connection: Attached | None = None
         self.closed = self.ending = False
         self.heard = 0
+        self.started = time.monotonic()
+        self._left = self.started
         self._manager = manager
-        self._services = services
+        self.services = services
         self._loop = manager.loop
         self._loop_thread = threading.get_ident()
         self._lock = threading.Lock()
@@ -135,16 +142,21 @@ class Session:
             answers.append(answer)
             self._drop_updates()
             self.attach(connection)
+            self._count_absence()
 
         await self.page.resume(register, credential, attach)
         self._start(self.page.connected(register), "on_connect")
         return answers[0]
+
+    def _count_absence(self) -> None:
+        self._manager.metrics.session_dark_seconds.observe(time.monotonic() - self._left)
 
     def detach(self, connection: Attached) -> None:
         """The connection has ended. The session waits for another one, until it expires."""
         if self.connection is not connection:
             return
         self.connection = None
+        self._left = time.monotonic()
         if self.ending:
             return
         self._drop_updates()
@@ -201,6 +213,7 @@ class Session:
             full = self._outbox_bytes - self._outbox_largest > limit
         if full:
             self._drop_updates()  # the next connection gets them with the tree
+            self._manager.metrics.send_queue_drops.inc()
             connection.cut(1013, "the client reads too slowly")
         else:
             connection.wake()
@@ -226,6 +239,11 @@ class Session:
             self._outbox = []
             self._outbox_bytes = self._outbox_largest = 0
         return waiting
+
+    @property
+    def unread(self) -> int:
+        """Bytes that wait to be written."""
+        return self._outbox_bytes
 
     @property
     def waiting(self) -> bool:
@@ -281,6 +299,31 @@ class Session:
 
     def _run(self, function: Handler, args: tuple[Any, ...]) -> None:
         self._start(self._guarded(function, args), "handler")
+
+    def in_turn(self, function: Handler) -> Callable[..., None]:
+        """What runs the user's function in the background whenever it is called, from any thread.
+
+        A plain one runs for one call after the other: in threads of their own the calls would overtake each other, and
+        those of one that is slow would take all threads of the pool.
+        """
+        return partial(self.run, function) if is_async(function) else partial(self._queue, function, deque())
+
+    def _queue(self, function: Handler, waiting: deque[tuple[Any, ...]], *args: Any) -> None:
+        if not self.closed:
+            self._loop.call_soon_threadsafe(self._enqueue, function, waiting, args)
+
+    def _enqueue(self, function: Handler, waiting: deque[tuple[Any, ...]], args: tuple[Any, ...]) -> None:
+        waiting.append(args)
+        if len(waiting) == 1:
+            self._start(self._one_by_one(function, waiting), "handler")
+
+    async def _one_by_one(self, function: Handler, waiting: deque[tuple[Any, ...]]) -> None:
+        try:
+            while waiting:
+                await self._guarded(function, waiting[0])
+                waiting.popleft()
+        finally:
+            waiting.clear()
 
     def run_task(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
         """Run the user's coroutine function in the background; from any thread."""
@@ -425,11 +468,11 @@ class Session:
 
     def upload_url(self, file_name: str, expires_seconds: int) -> str:
         """A signed URL for one upload; from any thread."""
-        return self._services.upload_url(self, file_name, expires_seconds)
+        return self.services.upload_url(self, file_name, expires_seconds)
 
     def begin_login(self, attributes: Mapping[str, str]) -> None:
         """Remember a sign-in that the page has started; from any thread."""
-        self._services.begin_login(self, attributes)
+        self.services.begin_login(self, attributes)
 
     async def authorize(self, answer: Mapping[str, str | None]) -> None:
         """A sign-in of this session came back: keys `state`, `code`, `error`, `error_description`."""

@@ -184,7 +184,7 @@ async def test_failure_is_counted_logged_and_shown_without_its_text(
     text = client.one("text", p=bar["i"])["value"]
     assert ID.search(text)
     assert SECRET not in str(client.messages)
-    assert served.session.running == 0
+    await served.until(lambda: served.session.running == 0)
     (record,) = logs.named("app_error")
     assert vars(record)["fields"]["error_id"] in text
     assert record.exc_info

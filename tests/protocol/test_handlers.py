@@ -70,6 +70,31 @@ async def test_plain_handler_runs_in_a_thread(serve: Serve) -> None:
     assert text["value"].startswith("flet-handler")
 
 
+async def test_plain_subscriber_hears_one_message_after_the_other(serve: Serve) -> None:
+    heard: dict[str, list[str]] = {"slow": [], "quick": []}
+    go_on = threading.Event()
+    names = iter(heard)
+
+    def main(page: ft.Page) -> None:
+        name = next(names)
+
+        def hear(message: str) -> None:
+            if name == "slow" and message == "0":
+                go_on.wait(10)
+            heard[name].append(message)
+
+        page.pubsub.subscribe(hear)
+        page.add(ft.ElevatedButton("go", on_click=lambda event: [page.pubsub.send_all(str(n)) for n in range(20)]))
+
+    served = await serve(main)
+    clients = [await served.visit() for _ in heard]
+    await click(clients[1])
+    await served.until(lambda: len(heard["quick"]) == 20)
+    go_on.set()
+    await served.until(lambda: len(heard["slow"]) == 20)
+    assert heard["slow"] == heard["quick"] == [str(n) for n in range(20)]
+
+
 class Callable1:
     def __init__(self, page: ft.Page) -> None:
         self.page = page

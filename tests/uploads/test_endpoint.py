@@ -139,7 +139,26 @@ async def test_answer_says_how_the_upload_went(make_door: MakeDoor, word: str, l
     check_body(answer, word)
     assert door.server.counted("flet_uploads_total", status=str(row.status)) == 1
     assert door.server.counted("flet_upload_refusals_total", error=word) == (row.status >= 400)
+    assert door.server.counted("flet_uploads_started_total") == answered(door)
     assert "Traceback" not in logs.text
+
+
+def answered(door: Door) -> float:
+    """Uploads that have an end."""
+    samples = [sample for family in door.server.metrics.uploads.collect() for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name.endswith("_total"))
+
+
+async def test_upload_that_fails_in_the_server_has_an_end(make_door: MakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: Any) -> Any:
+        raise RuntimeError("a mistake")
+
+    door = make_door()
+    monkeypatch.setattr(FletUpload, "_read_grant", broken)
+    with pytest.raises(RuntimeError):
+        await door.put("/upload?t=x", b"")
+    assert door.server.counted("flet_uploads_started_total") == 1
+    assert door.server.counted("flet_uploads_total", status="500") == 1
 
 
 async def ask(door: Door, row: Row) -> Answer:

@@ -42,7 +42,7 @@ def start(tmp_path: Path, directory: Path, listener: socket.socket) -> Iterator[
 
     def start(*quota: str) -> subprocess.Popen[str]:
         descriptor = listener.fileno()
-        command = [sys.executable, str(SERVER), str(tmp_path / "run"), str(directory), str(descriptor), *quota]
+        command = [sys.executable, "-P", str(SERVER), str(tmp_path / "run"), str(directory), str(descriptor), *quota]
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=[descriptor])
         workers.append(worker)
         assert worker.stdout is not None

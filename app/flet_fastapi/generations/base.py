@@ -89,6 +89,9 @@ class Host(Protocol):
     def run(self, function: Handler, *args: Any) -> None:
         """Run the user's function in the background, a little later; from any thread."""
 
+    def in_turn(self, function: Handler) -> Callable[..., None]:
+        """What runs the user's function whenever it is called, a plain one for one call after the other."""
+
     def run_task(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
         """Run the user's coroutine function in the background; from any thread."""
 
@@ -107,6 +110,20 @@ class Host(Protocol):
 
     def begin_login(self, attributes: Mapping[str, str]) -> None:
         """Remember a sign-in that the page has started, until its callback comes; from any thread."""
+
+
+class Publisher(Protocol):
+    """The way of an app's hub to those of the other workers; from any thread."""
+
+    def prepare(self, topic: Any, sender: str | None, message: Any, *, on_topic: bool) -> bytes | None:
+        """What the other workers are to hear, None if there are none.
+
+        Raises:
+            TypeError: the message cannot go there.
+        """
+
+    def publish(self, prepared: bytes) -> None:
+        """Tell them."""
 
 
 class SessionPage(ABC):
@@ -238,5 +255,5 @@ class Generation(ABC):
         """
 
     @abstractmethod
-    def hub(self) -> Any:
-        """A new publish/subscribe hub for one app."""
+    def hub(self, publisher: Publisher | None = None) -> Any:
+        """A new publish/subscribe hub for one app, whose `deliver` takes what other workers publish."""

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import groupby
 from threading import Lock, get_ident
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from flet_core import Control, ControlEvent, Page, SnackBar, Text
@@ -35,6 +36,7 @@ from .base import (
     Message,
     Origin,
     Outgoing,
+    Publisher,
     Register,
     SessionPage,
     Updates,
@@ -144,8 +146,8 @@ class ClassicGeneration(Generation):
     def open(self, host: Host, register: Register, origin: Origin, hub: PubSubHub) -> ClassicPage:
         return ClassicPage(host, register, origin, hub)
 
-    def hub(self) -> PubSubHub:
-        return PubSubHub(asyncio.get_running_loop())
+    def hub(self, publisher: Publisher | None = None) -> PubSubHub:
+        return _Hub(asyncio.get_running_loop(), publisher)
 
 
 def _runs(messages: Iterable[Outgoing]) -> list[tuple[int, list[bytes]]]:
@@ -263,6 +265,7 @@ class _Link(Connection):
         self.page_url = origin.page_url
         self.sessions: dict[str, Any] = {}
         self.pubsubhub = hub
+        self.provider = ""
         self.host = host
         self.answers = {prop: details[name] for prop, name in _DETAILS.items()}
         self.answers |= {"clientip": origin.client_ip, "clientuseragent": origin.user_agent}
@@ -312,7 +315,7 @@ class _Link(Connection):
             case "getUploadUrl":
                 return self.host.upload_url(command.attrs["file"], int(command.attrs["expires"]))
             case "oauthAuthorize":
-                self.host.begin_login(command.attrs)
+                self.host.begin_login({**command.attrs, "provider": self.provider})
                 return ""
         results: list[str] = []
         self.host.send([self._message(command, results)])
@@ -383,6 +386,45 @@ def _method(method_id: str, name: str, control_id: str, arguments: Mapping[str, 
     return _dumps({"methodId": method_id, "methodName": name, "controlId": control_id or "", "arguments": texts})
 
 
+class _Hub(PubSubHub):
+    """The hub of one app in this worker. What is sent here, the hubs of the other workers hear, too."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, publisher: Publisher | None) -> None:
+        super().__init__(loop)
+        self._publisher = publisher
+
+    def send_all(self, message: Any) -> None:
+        self._send(None, None, message, on_topic=False)
+
+    def send_others(self, except_session_id: str, message: Any) -> None:
+        self._send(None, except_session_id, message, on_topic=False)
+
+    def send_all_on_topic(self, topic: str, message: Any) -> None:
+        self._send(topic, None, message, on_topic=True)
+
+    def send_others_on_topic(self, except_session_id: str, topic: str, message: Any) -> None:
+        self._send(topic, except_session_id, message, on_topic=True)
+
+    def _send(self, topic: Any, sender: str | None, message: Any, *, on_topic: bool) -> None:
+        publisher = self._publisher
+        # first: what cannot go to all goes to nobody
+        prepared = None if publisher is None else publisher.prepare(topic, sender, message, on_topic=on_topic)
+        self.deliver(topic, sender, message, on_topic=on_topic)
+        if publisher is not None and prepared is not None:
+            publisher.publish(prepared)
+
+    def deliver(self, topic: Any, sender: str | None, message: Any, *, on_topic: bool) -> None:
+        """Tell the sessions of this worker."""
+        if on_topic and sender is not None:
+            super().send_others_on_topic(sender, topic, message)
+        elif on_topic:
+            super().send_all_on_topic(topic, message)
+        elif sender is not None:
+            super().send_others(sender, message)
+        else:
+            super().send_all(message)
+
+
 class _SessionHub:
     """A session's view of its app's hub: what arrives runs as any other handler of the session does."""
 
@@ -391,10 +433,10 @@ class _SessionHub:
         self._host = host
 
     def subscribe(self, session_id: str, handler: Handler) -> None:
-        self._hub.subscribe(session_id, partial(self._host.run, handler))
+        self._hub.subscribe(session_id, self._host.in_turn(handler))
 
     def subscribe_topic(self, session_id: str, topic: str, handler: Handler) -> None:
-        self._hub.subscribe_topic(session_id, topic, partial(self._host.run, handler))
+        self._hub.subscribe_topic(session_id, topic, self._host.in_turn(handler))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._hub, name)
@@ -420,10 +462,12 @@ class _Page(_flet_core.GuardedPage):
 
     def login(self, *args: Any, **kwargs: Any) -> Any:
         """As in Flet."""
+        self._link.provider = _provider_host(*args, **kwargs)
         return super().login(*args, **_with_authorization(args, kwargs))
 
     async def login_async(self, *args: Any, **kwargs: Any) -> Any:
         """As in Flet."""
+        self._link.provider = _provider_host(*args, **kwargs)
         return await super().login_async(*args, **_with_authorization(args, kwargs))
 
     def run_task(self, handler: Handler, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -442,6 +486,14 @@ def _with_authorization(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[s
 
         return {**kwargs, "authorization": Authorization}
     return kwargs
+
+
+def _provider_host(provider: Any = None, *_: Any, **__: Any) -> str:
+    """Where the user is sent to sign in."""
+    try:
+        return urlsplit(str(getattr(provider, "authorization_endpoint", ""))).hostname or ""
+    except ValueError:
+        return ""
 
 
 class ClassicPage(SessionPage):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 
 from ..cluster import Cluster, ClusterUnavailable
 from ..identity import new_id
@@ -22,8 +23,23 @@ _USED = b"used"
 _SKEW_SECONDS = 60
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A URL that has been used, until it expires anyway: a time in seconds since 1970."""
+
+    key: str
+    expires: float
+
+    async def mark(self, cluster: Cluster) -> None:
+        """Let all workers know, whoever has begun to use it since."""
+        await cluster.put(self.key, _USED, self.expires - time.time())
+
+
 class Claim:
-    """One upload's hold on one URL."""
+    """One upload's hold on one URL.
+
+    After a success `used` is what is to be remembered, and `unmarked` tells that the store has not heard of it.
+    """
 
     def __init__(self, cluster: Cluster, grant: Grant, lease_seconds: float) -> None:
         self._cluster = cluster
@@ -31,15 +47,19 @@ class Claim:
         self._mine = new_id().encode()
         self._expires = grant.expires
         self._lease = lease_seconds
-        self._finished = False
+        self._held_until = 0.0
         self._lost = False
+        self.used: Used | None = None
+        self.unmarked = False
 
     async def take(self) -> None:
         """
         Raises:
             UploadRefused: `already_used` or `in_progress`.
         """
+        started = time.monotonic()
         if await self._cluster.add(self._key, self._mine, self._lease):
+            self._held_until = started + self._lease
             return
         if await self._cluster.get(self._key) == _USED:
             raise UploadRefused("already_used", "The upload URL has been used already.")
@@ -49,9 +69,24 @@ class Claim:
         """
         Raises:
             UploadRefused: the lease was over and somebody else took the URL.
+            ClusterUnavailable: that may be so.
         """
-        self._lost = not await self._cluster.swap(self._key, self._mine, self._mine, self._lease)
+        try:
+            self._lost = not await self._held()
+        except ClusterUnavailable:
+            if time.monotonic() >= self._held_until:
+                raise
         self.check()
+
+    async def _held(self) -> bool:
+        """Renew the lease; one that nobody holds, because it was over or the store lost it, is taken once more."""
+        started = time.monotonic()
+        held = await self._cluster.swap(self._key, self._mine, self._mine, self._lease) or await self._cluster.add(
+            self._key, self._mine, self._lease
+        )
+        if held:
+            self._held_until = started + self._lease
+        return held
 
     def check(self) -> None:
         """
@@ -66,23 +101,23 @@ class Claim:
         while not self._lost:
             await asyncio.sleep(self._lease / 3)
             try:
-                self._lost = not await self._cluster.swap(self._key, self._mine, self._mine, self._lease)
+                self._lost = not await self._held()
             except ClusterUnavailable as error:
                 log.warning("upload_lease_not_renewed", problem=error.problem)
 
     async def finish(self) -> None:
         """The file is in its place: nobody may use this URL again."""
-        self._finished = True
-        left = self._expires - time.time() + _SKEW_SECONDS
+        self.used = Used(self._key, max(self._expires, time.time()) + _SKEW_SECONDS)
         try:
-            await self._cluster.put(self._key, _USED, max(left, _SKEW_SECONDS))
+            await self.used.mark(self._cluster)
         except ClusterUnavailable as error:
             # the file cannot be taken back, so the browser must hear that it is there
             log.warning("upload_not_marked_as_used", problem=error.problem)
+            self.unmarked = True
 
     async def release(self) -> None:
         """Let the URL be used again, unless it was used up."""
-        if not self._finished:
+        if self.used is None:
             try:
                 await self._cluster.delete(self._key, self._mine)
             except ClusterUnavailable as error:

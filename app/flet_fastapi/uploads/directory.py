@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from ..logs import get_logger
 from ..uploaded import folders, is_marked, mark
-from .names import TEMPORARY
+from .names import MARK, TEMPORARY
 from .refusal import UploadRefused
 from .storage import Incoming, Storage
 
@@ -71,14 +71,34 @@ class LocalDirectory(Storage):
     async def open(self, parts: tuple[str, ...], size: int) -> Incoming:
         return await self._run(self._open, parts, size)
 
+    async def check(self) -> None:
+        await self._run(self._check)
+
     async def sweep(self) -> int:
         return await self._run(self._sweep)
 
     async def clean(self, max_age_seconds: float) -> int:
         return await self._run(self._clean, time.time() - max_age_seconds)
 
+    async def problem(self) -> str | None:
+        return await self._run(self._problem)
+
     async def _run(self, work: Callable[..., T], *args: object) -> T:
         return await _in_thread(self._executor, work, *args)
+
+    def _problem(self) -> str | None:
+        try:
+            _make_root(self.path)
+            if os.statvfs(self.path).f_flag & os.ST_RDONLY:
+                return "is on a disk that cannot be written to"
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                return "cannot be written to"
+            self._check_free(0)
+        except UploadRefused:
+            return "is on a disk that is full"
+        except OSError as error:
+            return f"cannot be used: {error.strerror}"
+        return None
 
     def _open(self, parts: tuple[str, ...], size: int) -> Incoming:
         try:
@@ -117,6 +137,17 @@ class LocalDirectory(Storage):
                 if not isinstance(error, FileNotFoundError) or attempt == _TRIES - 1:
                     raise
         raise AssertionError("unreachable")
+
+    def _check(self) -> None:
+        with _refusals():
+            _make_root(self.path)
+            self._check_free(1)
+        with _refusals():
+            incoming = self._start((f"{TEMPORARY}check",), 1)
+            try:
+                incoming.reserve(1)
+            finally:
+                incoming.remove()
 
     def _check_free(self, size: int) -> None:
         disk = os.statvfs(self.path)
@@ -390,14 +421,14 @@ def _remove_old(path: str, before: float, unmarked: bool) -> bool:
 
 
 def _files(root: Path) -> Iterator[os.DirEntry[str]]:
-    """All regular files below `root`; links are not followed, and what vanishes meanwhile is left out."""
+    """All regular files below `root` but for its mark; links are not followed, what vanishes meanwhile is left out."""
     folders = [str(root)]
     while folders:
         with suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                elif entry.is_file(follow_symlinks=False):
+                elif entry.is_file(follow_symlinks=False) and not entry.name.startswith(MARK):
                     yield entry
 
 

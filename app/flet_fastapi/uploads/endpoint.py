@@ -107,6 +107,7 @@ class FletUpload:
         if directory is not None:
             await asyncio.to_thread(self._options.make_upload_dir)
             await self._uploads.storage(directory)
+            self._uploads.watch(self._options)
 
     async def handle(self, request: Request) -> Response:
         """Take one upload; 201 if the file is new, 204 if it replaced one.
@@ -116,17 +117,19 @@ class FletUpload:
         """
         metrics = self._manager.metrics
         started = time.perf_counter()
-        body = _Body(request)
+        metrics.uploads_started.inc()
+        body, status = _Body(request), 500
         try:
             response = await self._handle(request, body)
+            status = response.status_code
         except UploadRefused as refusal:
-            metrics.uploads.labels(str(refusal.status_code)).inc()
+            status = refusal.status_code
             metrics.upload_refusals.labels(refusal.error).inc()
             await _let_go(request, body, refusal)
             raise
         finally:
+            metrics.uploads.labels(str(status)).inc()
             metrics.upload_seconds.observe(time.perf_counter() - started)
-        metrics.uploads.labels(str(response.status_code)).inc()
         return response
 
     @property
@@ -175,6 +178,7 @@ class FletUpload:
     async def _store(self, body: _Body, parts: tuple[str, ...], size: int, claim: Claim) -> bool:
         assert self._options.upload_dir is not None
         storage = await self._uploads.storage(self._options.upload_dir)
+        self._uploads.watch(self._options)  # an endpoint that is made per request was not prepared
         incoming = await storage.open(parts, size)
         try:
             await self._receive(body, incoming, size, claim)

@@ -9,6 +9,8 @@ from .refusal import UploadRefused
 
 # Files under this name are unfinished; no upload may be called so.
 TEMPORARY = ".flet-upload-"
+# What tells an upload directory from another one of the same path, and what becomes that; neither may an upload be.
+MARK = ".flet-directory"
 
 _PART_BYTES = 255  # NAME_MAX of every usual file system
 _NAME_BYTES = 1000
@@ -64,7 +66,7 @@ def _check_part(part: str) -> None:
         raise _bad("ends with a dot or a space")
     if len(part.encode()) > _PART_BYTES:
         raise _bad("has a part that is too long")
-    if part.startswith(TEMPORARY):
+    if part.startswith((TEMPORARY, MARK)):
         raise _bad("is reserved")
     if _DEVICES.match(part):
         raise _bad("is a device's")

@@ -49,9 +49,21 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    async def check(self) -> None:
+        """Whether a small file could be stored now; none is.
+
+        Raises:
+            UploadRefused: `no_space` or `storage`.
+        """
+
+    @abstractmethod
     async def sweep(self) -> int:
         """Remove what killed workers left; returns the number of files."""
 
     @abstractmethod
     async def clean(self, max_age_seconds: float) -> int:
         """Remove files that are older than `max_age_seconds`; returns their number."""
+
+    @abstractmethod
+    async def problem(self) -> str | None:
+        """Why no upload can be stored now, if that is so, in words for the operator."""

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from ..cluster import Cluster
+from ..cluster import Cluster, ClusterUnavailable
 from ..identity import Keyring
 from ..logs import get_logger
 from ..metrics import Metrics
 from ..options import Limits, Options
 from ..tasks import Tasks
 from ..uploaded import folders
-from .claim import Claim
+from .claim import Claim, Used
 from .directory import LocalDirectory
 from .refusal import UploadRefused
+from .sameness import Sameness, directory_id, name_of
 from .storage import Storage
 from .urls import Grant
 
@@ -31,7 +34,13 @@ log = get_logger(__name__)
 # File work waits for the disk; more threads than this only make its queue longer.
 _THREADS = 8
 _DAY = 24 * 3600
+# URLs that were used here and are remembered; a megabyte or two.
+_USED = 10_000
 _CLEANING_SECONDS = 3600
+# Other hosts may start at the same time, and tell of their directories then.
+_FIRST_LOOKS = (2.0, 4.0, 8.0)
+_LOOKS_SECONDS = 20.0
+_UNUSABLE, _NOT_SHARED = "unusable", "not shared"
 _CLOSE_SECONDS = 3
 _LOOK_SECONDS = 0.01
 
@@ -48,11 +57,25 @@ class Manager(Protocol):
     @property
     def tasks(self) -> Tasks: ...
 
+    @property
+    def worker_id(self) -> str:
+        """The id of this worker in the cluster."""
+
+    @property
+    def node(self) -> str:
+        """The name of this host."""
+
     async def keyring(self, options: Options | None) -> Keyring:
         """The keys that `options` give, else those that the workers share."""
 
     async def open_cluster(self) -> Cluster:
         """The cluster, opened if it is not."""
+
+    def write_again(self) -> None:
+        """Let all parts write what the cluster may have lost, in the background."""
+
+    def tell_health(self, part: str, place: str, problem: str | None) -> None:
+        """This is wrong with `place`, of `part`; None: nothing is any more."""
 
     def part(self, kind: Callable[[Any], T]) -> T:
         """The one `kind(manager)` of this worker, made at first use; its `close()` is called at shutdown."""
@@ -66,6 +89,10 @@ class Uploads:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="flet-uploads")
         self._storages: dict[Path, asyncio.Task[Storage]] = {}
         self._active: Counter[str] = Counter()
+        self._watched: set[Path] = set()
+        self._told: dict[str, str | None] = {}
+        # should the store lose them
+        self._used: dict[str, Used] = {}
         # what an upload does when it ends, also while the server stops
         self._endings = Tasks()
 
@@ -75,6 +102,15 @@ class Uploads:
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
             opening = self._storages[path] = self._manager.tasks.start(self._open(path), "open_upload_dir")
         return await asyncio.shield(opening)
+
+    async def check(self) -> None:
+        """Whether each upload directory of this worker takes files now.
+
+        Raises:
+            UploadRefused: one of them does not.
+        """
+        for path in list(self._storages):
+            await (await self.storage(path)).check()
 
     @contextmanager
     def place(self, session: str) -> Iterator[None]:
@@ -112,7 +148,66 @@ class Uploads:
                 yield claim
         finally:
             keeping.cancel()
+            self._remember(claim)
             await asyncio.shield(self._endings.start(claim.release(), "release_upload_claim"))
+
+    def watch(self, options: Options) -> None:
+        """From now on look at the upload directory now and then: whether it can be used, and is that of all hosts."""
+        if options.upload_dir is not None and options.upload_dir not in self._watched:
+            self._watched.add(options.upload_dir)
+            self._manager.tasks.start(self._watch(options.upload_dir, options), "watch_uploads")
+
+    async def _watch(self, path: Path, options: Options) -> None:
+        storage = await self.storage(path)
+        name = name_of(path, await self._manager.keyring(options))
+        pauses = chain(_FIRST_LOOKS, repeat(_LOOKS_SECONDS))
+        while True:
+            self._tell(path, _UNUSABLE, await storage.problem())
+            with suppress(ClusterUnavailable):
+                self._tell(path, _NOT_SHARED, await self._elsewhere(path, name))
+            await asyncio.sleep(next(pauses) * random.uniform(0.8, 1.2))  # noqa: S311  spreads workers
+
+    async def _elsewhere(self, path: Path, name: str) -> str | None:
+        manager = self._manager
+        if not manager.limits.has_shared_cluster:
+            return None
+        directory = await asyncio.get_running_loop().run_in_executor(self._threads, directory_id, path)
+        if directory is None:
+            return None  # on a disk that can only be read there is no telling, and no uploads
+        sameness = Sameness(await manager.open_cluster(), name, manager.worker_id, manager.node)
+        other = await sameness.other(directory)
+        return None if other is None else f"is not the same directory on {manager.node} and on {other.node}"
+
+    def _tell(self, path: Path, kind: str, problem: str | None) -> None:
+        """To the readiness always, to the log when it has changed."""
+        place = f"{path} {kind}"
+        self._manager.tell_health("uploads", place, None if problem is None else f"{path} {problem}")
+        if self._told.get(place) == problem:
+            return
+        self._told[place] = problem
+        if problem is None:
+            log.info("upload_dir_recovered", upload_dir=str(path))
+        elif kind == _NOT_SHARED:
+            log.warning("upload_dir_not_shared", upload_dir=str(path), problem=problem, hint="give all hosts the same")
+        else:
+            log.warning("upload_dir_unusable", upload_dir=str(path), problem=problem)
+
+    def _remember(self, claim: Claim) -> None:
+        if claim.used is None:
+            return
+        now = time.time()
+        while self._used and (len(self._used) >= _USED or next(iter(self._used.values())).expires <= now):
+            del self._used[next(iter(self._used))]
+        self._used[claim.used.key] = claim.used
+        if claim.unmarked:
+            self._manager.write_again()
+
+    async def write_again(self) -> None:
+        """URLs that were used here stay used. Claims are held anew by their renewal; counts begin anew."""
+        cluster = await self._manager.open_cluster()
+        for used in list(self._used.values()):
+            if used.expires > time.time():
+                await used.mark(cluster)
 
     async def close(self) -> None:
         """Uploads that the server has cut off give back what they took; not for long, should others go on."""
@@ -168,12 +263,14 @@ class Uploads:
 
 
 def _warn_if_mixed(uploads: Path) -> None:
-    hints = {
-        "uploads_inside_assets": "what users upload is served, as attachments",
-        "assets_inside_uploads": "uploads may replace the app's assets",
-    }
     for event, assets in folders.mixed(uploads):
-        log.warning(event, upload_dir=str(uploads), assets_dir=str(assets), hint=hints[event])
+        upload_dir, assets_dir = str(uploads), str(assets)
+        if event == "uploads_inside_assets":
+            hint = "what users upload is served, as attachments"
+            log.warning("uploads_inside_assets", upload_dir=upload_dir, assets_dir=assets_dir, hint=hint)
+        else:
+            hint = "uploads may replace the app's assets"
+            log.warning("assets_inside_uploads", upload_dir=upload_dir, assets_dir=assets_dir, hint=hint)
 
 
 async def _uncount(cluster: Cluster, files: str, total: str, size: int) -> None:
