@@ -30,6 +30,7 @@ class Kind:
     factory: str
     options: tuple[str, ...] = ()
     lifespan: str = "on"
+    workers: int = 1
 
     @property
     def python(self) -> str:
@@ -39,6 +40,8 @@ class Kind:
 KINDS = {
     "ours": Kind("this library", "shipped", SHIPPED),
     "ours-stock": Kind("this library, stock uvicorn", "ours"),
+    "pair": Kind("two workers", "shipped", SHIPPED, workers=2),
+    "pair-relayed": Kind("two workers, relayed", "shipped", SHIPPED, workers=2),
     "upstream": Kind("upstream", "upstream"),
     "echo": Kind("echo", "echo", SHIPPED, "off"),
     "echo-stock": Kind("echo, stock uvicorn", "echo", lifespan="off"),
@@ -78,7 +81,8 @@ def running(kind: Kind, app: str) -> Iterator[Server]:
 def command(kind: Kind, port: int) -> list[str]:
     where = ("--host", "127.0.0.1", "--port", str(port))
     target = ("--factory", f"bench.serve:{kind.factory}")
-    return [kind.python, "-m", "uvicorn", *target, *where, *COMMON, kind.lifespan, *kind.options]
+    workers = ("--workers", str(kind.workers)) if kind.workers > 1 else ()
+    return [kind.python, "-m", "uvicorn", *target, *where, *COMMON, kind.lifespan, *kind.options, *workers]
 
 
 def environment(app: str) -> dict[str, str]:

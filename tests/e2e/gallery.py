@@ -581,7 +581,7 @@ async def heard(section: str) -> list[list[Any]]:
 async def refused() -> dict[str, float]:
     """How often the checks of the library refused something, by kind."""
     samples = [sample for metric in REGISTRY.collect() if metric.name == "flet_refused" for sample in metric.samples]
-    return {s.labels["kind"]: s.value for s in samples if s.name == "flet_refused_total"}
+    return {s.labels["kind"]: s.value for s in samples if s.name == "flet_refused_total" and s.value}
 
 
 flet_fastapi.app(main, fastapi_app=app)
