@@ -15,8 +15,9 @@ import contextvars
 import logging
 import struct
 import zlib
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote
 
 from uvicorn.config import Config
@@ -77,6 +78,22 @@ class Violation(Exception):
         self.reason = reason
 
 
+class Traffic(NamedTuple):
+    """What a websocket has carried, messages in each direction and the bytes in them, and how it ended.
+
+    `status` is the handshake's, 0 while it has none. `code` is None while nobody has closed; `closed_by` is `client`
+    (whose connection may just have ended: 1006), `app`, or `server`, which stops or was told nonsense.
+    """
+
+    status: int
+    frames_in: int
+    bytes_in: int
+    frames_out: int
+    bytes_out: int
+    code: int | None
+    closed_by: str
+
+
 def read_header(buffer: bytes | bytearray, at: int) -> tuple[int, int, int] | None:
     """First octet, position of the mask and payload length of the frame at `at`; None while its header is not whole."""
     available = len(buffer) - at
@@ -134,18 +151,26 @@ class WebSocketProtocol(asyncio.Protocol):
     `OSError`, as ASGI 2.4 asks.
 
     The scope's extension `roost.websocket.ping` holds `ping`: a coroutine function that tells whether a pong came.
+    `roost.websocket.traffic` is for an access log: `read` gives the `Traffic`, and what is appended to `headers` is in
+    the handshake's answer; the server then logs none of it itself.
     """
 
     __slots__ = (
         "_app_state",
         "_buffer",
+        "_bytes_in",
+        "_bytes_out",
+        "_closed_by",
         "_config",
         "_deadline",
         "_denial",
         "_disconnect",
         "_fragments",
+        "_frames_in",
+        "_frames_out",
         "_heard",
         "_held",
+        "_logged",
         "_loop",
         "_messages",
         "_need",
@@ -156,6 +181,8 @@ class WebSocketProtocol(asyncio.Protocol):
         "_scope",
         "_server",
         "_state",
+        "_taker",
+        "_status",
         "_timer",
         "_transport",
         "_upgrade",
@@ -186,6 +213,12 @@ class WebSocketProtocol(asyncio.Protocol):
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._disconnect: Message | None = None
+        self._taker: Callable[[bool, bytes], None] | None = None
+
+        # For an access log
+        self._frames_in = self._bytes_in = self._frames_out = self._bytes_out = self._status = 0
+        self._closed_by = ""
+        self._logged: list[tuple[bytes, bytes]] = []  # headers of the answer; not empty if there is such a log
 
         # From the peer
         self._buffer: bytearray | None = None
@@ -220,7 +253,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._state = CLOSED
         self._stop_timer()
         self._buffer = self._fragments = None
-        self._end(1006)
+        self._end(1006, by="client")
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -237,7 +270,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._respond(HTTPStatus.SERVICE_UNAVAILABLE, [], b"")
         elif self._state == OPEN:
             self._close(1012, "", SHUTDOWN_TIMEOUT)
-        self._end(1012)
+        self._end(1012, by="server")
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
@@ -252,12 +285,18 @@ class WebSocketProtocol(asyncio.Protocol):
             and data[1] < 0xFE
             and len(data) <= self._config.ws_max_size + 6
         ):
+            payload = apply_mask(data[6:], data[2:6])
             try:
-                text = apply_mask(data[6:], data[2:6]).decode()
+                text = payload.decode()
             except UnicodeDecodeError:
                 self._fail(1007, "text is not UTF-8")
-            else:
+                return
+            self._frames_in += 1
+            self._bytes_in += len(data) - 6
+            if self._taker is None:
                 self._give({"type": "websocket.receive", "text": text}, len(text))
+            else:
+                self._taker(True, payload)
         elif self._state == LINGERING:
             pass
         elif self._upgrade is None and self._state == CONNECTING:
@@ -351,14 +390,20 @@ class WebSocketProtocol(asyncio.Protocol):
     def _take_message(self, first: int, payload: bytes) -> None:
         if first & RSV1:
             payload = inflate(payload, self._config.ws_max_size)
-        if first & 0x0F == BINARY:
+        self._frames_in += 1
+        self._bytes_in += len(payload)
+        taker, is_text = self._taker, first & 0x0F != BINARY
+        if not is_text and taker is None:
             self._give({"type": "websocket.receive", "bytes": payload}, len(payload))
             return
         try:
-            text = payload.decode()
+            text = payload.decode() if is_text else ""
         except UnicodeDecodeError:
             raise Violation(1007, "text is not UTF-8") from None
-        self._give({"type": "websocket.receive", "text": text}, len(text))
+        if taker is None:
+            self._give({"type": "websocket.receive", "text": text}, len(text))
+        else:
+            taker(is_text, payload)
 
     def _take_close(self, payload: bytes) -> None:
         try:
@@ -369,7 +414,7 @@ class WebSocketProtocol(asyncio.Protocol):
             raise Violation(1002, "close frame is malformed") from None
         if self._state == OPEN:
             self._write_close(payload[:2])
-            self._end(close.code, close.reason)
+            self._end(close.code, close.reason, by="client")
         self._hang_up()
 
     # Messages to the application
@@ -386,9 +431,10 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _end(self, code: int, reason: str = "") -> None:
+    def _end(self, code: int, reason: str = "", *, by: str) -> None:
         """The last message to the application; the first cause given is the one it sees."""
         if self._disconnect is None:
+            self._closed_by = by
             self._disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
             self._wake()
         self._settle_ping(False)
@@ -421,6 +467,47 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._resume()
         return message
 
+    # Past ASGI: for who passes messages on as they are
+
+    def bypass(self, take: Callable[[bool, bytes], None]) -> None:
+        """From now on messages go to `take(is_text, payload)` as they come; `receive` still tells of the end.
+
+        A text is valid UTF-8. What has come already is handed over at once.
+        """
+        self._taker = take
+        messages, self._messages, self._pending = self._messages, [], 0
+        for message in messages:
+            text = message.get("text")
+            take(text is not None, message["bytes"] if text is None else text.encode())
+        if self._paused:
+            self._resume()
+
+    def hold(self) -> None:
+        """Read no more until `go_on`: what the peer sends stays in the socket."""
+        self._pause()
+
+    def go_on(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._resume()
+
+    @property
+    def full(self) -> bool:
+        """Whether the peer does not read: only `send` can wait for it."""
+        return self._writable is not None
+
+    def put(self, is_text: bool, data: bytes) -> None:
+        """Send a message without waiting, unless the connection has ended."""
+        if self._state != OPEN:
+            return
+        self._frames_out += 1
+        self._bytes_out += len(data)
+        first = WHOLE_TEXT if is_text else FIN | BINARY
+        if self._held is not None:
+            self._hold(first, data)
+        else:
+            self._transport.write(b"".join(self._framed(first, data)))
+
     # Messages from the application
 
     async def send(self, message: Message) -> None:
@@ -442,6 +529,8 @@ class WebSocketProtocol(asyncio.Protocol):
             data = message["text"].encode()
             first = WHOLE_TEXT
         length = len(data)
+        self._frames_out += 1
+        self._bytes_out += length
         if self._held is not None:
             self._hold(first, data)
         elif length < 126 and first == WHOLE_TEXT:
@@ -476,12 +565,20 @@ class WebSocketProtocol(asyncio.Protocol):
             self._refuse(message)
         code, reason = message.get("code", 1000), message.get("reason") or ""
         self._close(code, reason, CLOSE_TIMEOUT)
-        self._end(code, reason)
+        self._end(code, reason, by="app")
 
     def _refuse(self, message: Message) -> None:
         if self._state == OPEN or self._disconnect is None:
             raise RuntimeError(f"unexpected ASGI message {message['type']!r}")
         raise ClientDisconnected
+
+    def traffic(self) -> Traffic:
+        """What was carried so far."""
+        ended = self._disconnect
+        return Traffic(
+            self._status, self._frames_in, self._bytes_in, self._frames_out, self._bytes_out,
+            None if ended is None else ended["code"], self._closed_by,
+        )  # fmt: skip
 
     # The handshake
 
@@ -518,7 +615,11 @@ class WebSocketProtocol(asyncio.Protocol):
             "headers": upgrade.fields,
             "subprotocols": [token.strip() for offer in offers for token in offer.split(",")],
             "state": self._app_state.copy(),
-            "extensions": {"websocket.http.response": {}, "roost.websocket.ping": {"ping": self.ping}},
+            "extensions": {
+                "websocket.http.response": {},
+                "roost.websocket.ping": {"ping": self.ping},
+                "roost.websocket.traffic": {"read": self.traffic, "headers": self._logged},
+            },
         }
 
     def _send_handshake(self, message: Message) -> None:
@@ -540,7 +641,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _accept(self, message: Message) -> None:
         assert self._upgrade is not None
-        fields = [*self._server.default_headers, *message.get("headers", ())]
+        fields = self._answered(101, message.get("headers", ()))
         if message.get("subprotocol"):
             fields.append((b"Sec-WebSocket-Protocol", message["subprotocol"].encode()))
         self._log("[accepted]")
@@ -562,15 +663,24 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Refuse the handshake with this response."""
-        self._write_response(refusal(status, [*self._server.default_headers, *headers], body))
+        self._write_response(refusal(status, self._answered(status, headers), body))
+
+    def _answered(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The header fields of the handshake's answer."""
+        self._status = int(status)
+        added, self._logged = self._logged, []
+        names = {name for name, _ in added}
+        return [*self._server.default_headers, *(field for field in headers if field[0].lower() not in names), *added]
 
     def _write_response(self, response: Response) -> None:
         self._transport.write(response.serialize())
         self._denial, self._scope = None, {}
-        self._end(1006)
+        self._end(1006, by="server")
         self._hang_up()
 
     def _log(self, outcome: object) -> None:
+        if self._logged:
+            return
         # Without the query string: it may hold what must not be logged.
         logger = logging.getLogger("uvicorn.error")
         scope = cast(Any, self._scope)
@@ -595,7 +705,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._respond(HTTPStatus.INTERNAL_SERVER_ERROR, [], b"")
         elif self._state == OPEN:
             self._close(code, "", CLOSE_TIMEOUT)
-            self._end(code)
+            self._end(code, by="app")
 
     # Ends
 
@@ -615,7 +725,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._write_close(Close(code, reason).serialize())
         self._state = LINGERING
         self._buffer = self._fragments = None
-        self._end(code, reason)
+        self._end(code, reason, by="server")
         self._stop_timer()
         self._timer = self._loop.call_later(SHUTDOWN_TIMEOUT, self._transport.abort)
         if self._transport.can_write_eof():
