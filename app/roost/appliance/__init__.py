@@ -1,0 +1,1 @@
+"""What the appliance's own commands run inside one-shot containers: secrets, backup and restore, the smoke test."""
