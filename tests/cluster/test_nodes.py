@@ -270,7 +270,7 @@ async def test_network_between_the_hosts_is_cut_and_healed(nodes: Nodes, browser
     assert not users.trouble
     assert back == len(relayed)
     assert waited < 15
-    assert cut < 45
+    assert cut < 30
 
 
 async def _all_resumed(clients: list[ClassicClient], browsers: list[ClassicClient], nodes: Nodes) -> float:

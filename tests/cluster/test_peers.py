@@ -329,7 +329,8 @@ def hello(purpose: str, **more: Any) -> bytes:
 
 
 SCOPE = {"scheme": "ws", "path": "/ws", "root_path": "", "client": None, "headers": []}
-OPEN = wire.dump({"session": "s", "app": "a", "browser": None, "ping": False, "scope": SCOPE})
+ONE = (1).to_bytes(4, "big")
+OPEN = ONE + wire.dump({"session": "s", "app": "a", "browser": None, "ping": False, "scope": SCOPE})
 
 
 @pytest.mark.parametrize(
@@ -346,11 +347,7 @@ OPEN = wire.dump({"session": "s", "app": "a", "browser": None, "ping": False, "s
         hello("relay", to="b"),
         hello("cooking"),
         hello("relay") + frame(wire.TEXT, b"{}"),
-        hello("relay") + frame(wire.OPEN, b"{}"),
-        hello("relay") + frame(wire.OPEN, OPEN.replace(b"headers", b"footers")),
-        hello("relay") + frame(wire.OPEN, OPEN) + frame(wire.GO, b""),
-        hello("relay") + frame(wire.OPEN, OPEN) + frame(wire.TEXT, b"\xff"),
-        hello("relay") + frame(wire.OPEN, OPEN) + frame(99, b""),
+        hello("relay") + frame(wire.OPEN, b"\0\0\0\0{}"),
         hello("call") + frame(wire.CALL, b'{"question":1}'),
         hello("link", address=7),
         hello("link") + frame(wire.TEXT, b"x"),
@@ -370,10 +367,40 @@ async def test_what_is_against_the_protocol_ends_its_connection_only(world: Worl
     await until(lambda: one.heard)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        frame(wire.OPEN, ONE + b"{}"),
+        frame(wire.OPEN, OPEN.replace(b"headers", b"footers")),
+        frame(wire.OPEN, OPEN) + frame(wire.GO, ONE),
+        frame(wire.OPEN, OPEN) + frame(wire.TEXT, ONE + b"\xff"),
+        frame(wire.OPEN, OPEN) + frame(wire.CLOSE, ONE),
+        frame(wire.OPEN, OPEN) + frame(99, ONE),
+        frame(wire.OPEN, OPEN) + frame(wire.TEXT, ONE + b"x" * 60_000) * 10,
+        frame(wire.OPEN, OPEN) + frame(wire.MORE, ONE + b"x" * 60_000) * 10,
+    ],
+)
+async def test_what_is_against_the_protocol_in_a_channel_ends_the_channel_only(world: World, said: bytes) -> None:
+    one = await world.start("a")
+    reader, writer = await asyncio.open_unix_connection(str(world.folder / "worker-a.sock"))
+    two = (2).to_bytes(4, "big")
+    writer.write(hello("relay") + said + frame(wire.OPEN, two + OPEN[4:]) + frame(wire.TEXT, two + b"{}"))
+    answers: list[tuple[int, bytes]] = []
+    async with asyncio.timeout(10):
+        while (wire.REFUSE, two) not in answers or (wire.RESET, ONE) not in answers:
+            size = int.from_bytes(await reader.readexactly(4), "big")
+            answer = await reader.readexactly(size)
+            answers.append((answer[0], answer[1:5]))
+    assert one.peers._door.streams
+    writer.close()
+
+
 _frames = st.builds(
     frame,
-    st.sampled_from([*range(10), *range(0x11, 0x1B), *range(0x21, 0x26), 0x31, 0x32, 0x41, 0x42]),
-    st.binary(max_size=50) | st.sampled_from([OPEN, b"{}", b'{"result":"x"}', b"\x03\xe8bye"]),
+    st.sampled_from([*range(10), *range(0x11, 0x1B), *range(0x21, 0x29), 0x31, 0x32, 0x41, 0x42]),
+    st.binary(max_size=50)
+    | st.sampled_from([OPEN, b"{}", b'{"result":"x"}', ONE, ONE + b"{}", ONE + b"\x03\xe8bye", ONE + b"\0\1\0\0"])
+    | st.binary(max_size=50).map(lambda rest: ONE + rest),
 )
 
 

@@ -296,6 +296,23 @@ async def test_owner_that_is_stopped_costs_seconds_and_gets_nobody_twice(
     await click(elsewhere)
 
 
+async def test_owner_that_hangs_keeps_those_who_are_relayed_to_it(tmp_path: Path, clients: list[ClassicClient]) -> None:
+    """For longer than the workers' links last: a client of its own would wait, too."""
+    with workers(tmp_path / "log", number=2, FLET_RUN_DIR=str(tmp_path / "run")) as running:
+        await all_workers(running, 2)
+        client = await relayed(running, clients)
+        with stopped(owner_of(client)):
+            await client.click(client.one("elevatedbutton")["i"])
+            await asyncio.sleep(20)  # links last 15 seconds
+            assert counter(client)["value"] == "1"
+        await client.wait_for(lambda client: counter(client)["value"] == "2")
+        await click(client)
+        other = await reach(client, other_than={owner_of(client)})
+        clients.append(other)
+        await other.register()
+        assert counter(other)["value"] == "3"
+
+
 async def test_client_that_does_not_read_through_a_relay(tmp_path: Path, clients: list[ClassicClient]) -> None:
     """Both workers' memory is bounded, and the owner cuts it."""
     limits = {"FLET_SEND_QUEUE_SIZE": "4000000", "FLET_SEND_TIMEOUT": "2", "FLET_RUN_DIR": str(tmp_path / "run")}

@@ -23,9 +23,10 @@ from ..metrics import Metrics
 from ..tasks import Tasks
 from . import sockets, wire
 from .base import Cluster, ClusterUnavailable, WorkerInfo
+from .channels import PIECE, Channel, Channels
 from .doors import Doorkeeper, dial
 from .relay import Relayed, Remote, opening
-from .wire import Handler, LinkError, Stream
+from .wire import Handler, LinkError, Pipe, Stream
 
 log = get_logger(__name__)
 
@@ -215,7 +216,7 @@ class Peers:
     def _forget(self, peer: Peer) -> None:
         if self._peers.get(peer.info.id) is peer:
             del self._peers[peer.info.id]
-        peer.close()
+        peer.forget()
         self._count()
 
     def _count(self) -> None:
@@ -280,10 +281,16 @@ class Peers:
             self._count()
             return link
         if purpose == "relay":
-            return _Opening(stream, self._offers, self._tasks)
+            limit = max(self._max_frame_size, wire.HANDSHAKE_SIZE)
+            channels = Channels(self._max_relays, limit, self._opened)
+            channels.stream = stream
+            return channels
         if purpose == "call":
             return _Question(stream, self._answer, self._tasks)
         raise LinkError("for nothing that there is")
+
+    def _opened(self, channel: Channel) -> Handler:
+        return _Opening(channel, self._offers, self._tasks)
 
     def ended(self, link: Link) -> None:
         """A link is lost: either its worker is gone, or another link is needed."""
@@ -317,18 +324,19 @@ class Peers:
             return None, self._not_relayed("gone" if peer is None else "too_many")
         remote = Remote(browser, self._tasks, self._max_frame_size, self._relay_ended)
         said = opening(scope, session=session, app=app, browser=cookie, pings=pings)
-        first = ((wire.OPEN, wire.dump(said)), register)
-        stream: Stream | None = None
+        channel: Channel | None = None
         taken = False
         try:
-            stream = await self._dial(peer, "relay", remote, limit=wire.ANY_SIZE, first=first)
-            taken = await remote.taken(stream)
+            channel = (await self._channels(peer)).open(remote)
+            channel.send(wire.OPEN, wire.dump(said))
+            channel.send(*register)
+            taken = await remote.taken(channel)
         except (LinkError, TimeoutError) as error:
-            log.info("relay_failed", other=short_hash(owner), problem=str(error))
+            log.info("relay_failed", other=short_hash(owner), problem=str(error) or "it does not answer")
             return None, self._not_relayed("gone")
         finally:
-            if stream is not None and not taken:
-                stream.abort()
+            if channel is not None and not taken:
+                channel.abort()
         if not taken:
             self._metrics.relays.labels("refused").inc()
             return None, remote.refusal
@@ -336,6 +344,21 @@ class Peers:
         self._metrics.relays.labels("relayed").inc()
         self._metrics.relays_active.inc()
         return remote, "relayed"
+
+    async def _channels(self, peer: Peer) -> Channels:
+        """Those to another worker, opened if need be."""
+        async with peer.opening:
+            if peer.channels is None or peer.channels.stream.ended:
+                if time.monotonic() - peer.refused < _SHORT_SECONDS:  # who waited for a try need not try again
+                    raise LinkError("it does not answer")
+                channels = Channels(self._max_relays, wire.ANY_SIZE)
+                try:
+                    channels.stream = await self._dial(peer, "relay", channels, limit=2 * PIECE)
+                except LinkError:
+                    peer.refused = time.monotonic()
+                    raise
+                peer.channels = channels
+            return peer.channels
 
     def _not_relayed(self, why: str) -> str:
         self._metrics.relays.labels(why).inc()
@@ -401,6 +424,10 @@ class Peer:
         # told once until it has caught up
         self._overrun = False
         self._flushing: asyncio.Task[None] | None = None
+        # for the websockets here whose sessions are there
+        self.channels: Channels | None = None
+        self.opening = asyncio.Lock()
+        self.refused = -_SHORT_SECONDS
 
     def publish(self, payload: bytes) -> None:
         """Send this now, or when what was published before is sent and the other worker reads."""
@@ -459,7 +486,8 @@ class Peer:
         for link in list(self.links):
             link.beat()
 
-    def close(self) -> None:
+    def forget(self) -> None:
+        """Nothing new goes there. What is relayed goes on: a worker that hangs may yet go on too."""
         if self._queue:
             self._metrics.pubsub_dropped.labels("worker_gone").inc(len(self._queue))
         self._queue.clear()
@@ -468,6 +496,13 @@ class Peer:
             self._flushing.cancel()
         for link in list(self.links):
             link.stream.abort()
+        if self.channels is not None:
+            self.channels.retire()
+
+    def close(self) -> None:
+        self.forget()
+        if self.channels is not None:
+            self.channels.stream.abort()
 
 
 class Link:
@@ -508,9 +543,9 @@ class Link:
 
 
 class _Opening:
-    """A connection for a relay, until it has said for which websocket."""
+    """A channel of a relay, until it has said for which websocket."""
 
-    def __init__(self, stream: Stream, offers: Offers, tasks: Tasks) -> None:
+    def __init__(self, stream: Pipe, offers: Offers, tasks: Tasks) -> None:
         self._stream = stream
         self._offers = offers
         self._tasks = tasks

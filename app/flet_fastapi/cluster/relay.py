@@ -1,8 +1,8 @@
 """A websocket whose session lives in another worker: its frames go there and back as they are.
 
-The worker that has the websocket holds a `Remote`, the session's owner a `Relayed`. Each relayed websocket has a socket
-of its own between the two, so a client that does not read fills that one only, and the owner waits for it as it would
-for a client of its own.
+The worker that has the websocket holds a `Remote`, the session's owner a `Relayed`. Each relayed websocket has a
+channel of its own between the two, so a client that does not read fills that one only, and the owner waits for it as it
+would for a client of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..generations.base import Frame
 from ..logs import carried
 from ..tasks import Tasks
 from . import wire
-from .wire import LinkError, Stream
+from .wire import LinkError, Pipe
 
 # An owner from which nothing is heard for so long while it should answer counts as gone. It says every second that it
 # still looks, so this is for a process that was stopped, or whose loop hangs.
@@ -34,6 +34,8 @@ _HIGH_WATER = 64 * 1024
 _COST = 320
 # Of the handshake's headers the owner gets those that say where the app is, and who is there.
 _HEADERS = frozenset({b"host", b"user-agent", b"x-request-id"})
+
+_MAX_HEADER = 1024
 
 OFFERED, REFUSED = "offered", "refused"
 
@@ -84,7 +86,7 @@ class Remote:
         self._ended = ended
         self._tasks = tasks
         self._max_frame_size = max_frame_size
-        self._stream: Stream
+        self._stream: Pipe
         self._frames: list[Frame] = []
         self._bytes = 0
         self._closing: tuple[int, str] | None = None
@@ -97,7 +99,7 @@ class Remote:
 
     # --- before the owner has taken it -------------------------------------------------------------------------------
 
-    async def taken(self, stream: Stream) -> bool:
+    async def taken(self, stream: Pipe) -> bool:
         """Whether the owner lets the connection into its session; if not, `refusal` says why.
 
         The owner offers first and acts only when it is told to go on: one that was stopped and wakes up later finds
@@ -290,7 +292,7 @@ class Relayed:
         "browser", "log", "scope", "secret_id",
     )  # fmt: skip
 
-    def __init__(self, stream: Stream, opening: dict[str, Any]) -> None:
+    def __init__(self, stream: Pipe, opening: dict[str, Any]) -> None:
         self.secret_id = wire.text_of(opening, "session", 64)
         self.app = wire.text_of(opening, "app")
         browser = opening.get("browser")
@@ -442,15 +444,13 @@ class Relayed:
 def opening(scope: Scope, *, session: str, app: str, browser: str | None, pings: bool) -> dict[str, Any]:
     """What the owner has to know of a websocket."""
     client = scope.get("client")
-    headers = [
-        [name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"] if name in _HEADERS
-    ]
+    kept = [(name, value[:_MAX_HEADER]) for name, value in scope["headers"] if name in _HEADERS]
     essentials = {
         "scheme": scope.get("scheme", "ws"),
         "path": scope["path"],
         "root_path": scope.get("root_path", ""),
         "client": [str(client[0]), int(client[1] or 0)] if client else None,
-        "headers": headers,
+        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in kept],
     }
     return {
         "session": session, "app": app, "browser": browser, "ping": pings, "scope": essentials, "log": carried(),

@@ -21,6 +21,8 @@ HELLO, WELCOME, CHALLENGE, PROOF = 1, 2, 3, 4
 # A relayed websocket; the first five as in RFC 6455, section 5.2.
 TEXT, BINARY, CLOSE, PING, PONG = 0x11, 0x12, 0x18, 0x19, 0x1A
 OPEN, WAIT, OFFER, REFUSE, GO = 0x21, 0x22, 0x23, 0x24, 0x25
+# Of a channel: that it ends, that so many bytes were taken, and a piece of the frame that ends with the next other one.
+RESET, GRANT, MORE = 0x26, 0x27, 0x28
 # Publishes, and questions with an answer.
 PUBLISH, BEAT, CALL, ANSWER = 0x31, 0x32, 0x41, 0x42
 
@@ -32,9 +34,8 @@ HANDSHAKE_SIZE = 256 * 1024
 ANY_SIZE = 1 << 30
 # Below this, a copy is cheaper than a second call to the kernel.
 _JOIN = 16 * 1024
-# A TCP connection whose other host has been silent for 35 seconds ends. That is a little more than FLET_SEND_TIMEOUT:
-# the kernel counts a reader that takes nothing among the silent ones.
-_SILENCE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 35_000}
+# A TCP connection whose other host has been silent for 15 seconds ends.
+_SILENCE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": 15_000}
 # What was sent last may wait so long for the other end to read it.
 _LINGER_SECONDS = 5
 
@@ -56,12 +57,34 @@ class Handler(Protocol):
 def _notice_silence(held: socket.socket) -> None:
     """Let the kernel end a connection whose other host does not answer any more: a relayed user may say nothing.
 
-    A process that is stopped, or does not read, is no silence: its host answers.
+    A process that is stopped, or hangs, is no silence: its host answers, until what is sent no longer fits its socket.
     """
     held.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _SILENCE.items():
         if hasattr(socket, name):  # Linux
             held.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+class Pipe(Protocol):
+    """The way to another worker that one relayed websocket has for itself."""
+
+    def send(self, kind: int, payload: bytes = b"") -> None: ...
+
+    @property
+    def full(self) -> bool: ...
+
+    async def drain(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
 
 
 class Stream(asyncio.Protocol):
@@ -146,6 +169,11 @@ class Stream(asyncio.Protocol):
         else:
             self._transport.write(header)
             self._transport.write(payload)
+
+    def write(self, data: bytes) -> None:
+        """Put whole frames into the socket's buffer, unless the stream has ended."""
+        if not self._closing and self._transport is not None:
+            self._transport.write(data)
 
     @property
     def full(self) -> bool:
