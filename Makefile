@@ -47,6 +47,7 @@ check: $(READY) ## Check style and types
 
 bench: $(READY) ## Compare speed and memory with upstream's server, side by side
 	PATH="$(CURDIR)/.uv/bin:$$PATH" $(BIN)/python -m bench
+	$(BIN)/python -m bench.cluster
 
 ### The appliance, in containers: needs docker and its compose plugin, nothing else (docs/operations.md)
 up: ## Start it: https://localhost, or what .env says

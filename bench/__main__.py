@@ -27,8 +27,6 @@ def measure_once(measure: Measure, kind: str, quick: bool) -> dict[str, float]:
     job, app = ("echo", "echo") if measure.job == "clicks" and kind.startswith("echo") else (measure.job, measure.app)
     options = measure.options | (measure.quick if quick else {})
     with running(KINDS[kind], app) as server:
-        if job == "placed":
-            options = options | {"pid": server.pid, "relayed": int(kind.endswith("relayed"))}
         if job == "idle":
             options = options | {"pid": server.pid, "bare": int(kind.startswith("echo"))}
         return drive(job, server.url, options)

@@ -5,7 +5,6 @@ its answer is the share of one core that it used; near 1 would mean that the dri
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import re
@@ -189,66 +188,6 @@ class Clicker:
             self.click()
 
 
-async def placed(url: str, pid: int = 0, relayed: int = 0, sessions: int = 50, seconds: float = 3) -> Result:
-    """Clicks of sessions that live in one worker, whose websockets come to that one or, `relayed`, to another one.
-
-    Their owner has the first core, the other worker shares the driver's.
-    """
-    owner, all_sessions = 0, []
-    while len(all_sessions) < sessions:
-        session = await counter(url)
-        if (worker := worker_of(session, pid)) != (owner or worker):
-            session.transport.disconnect()
-            continue
-        owner = worker
-        all_sessions.append(await moved(session, url, pid, owner) if relayed else session)
-    workers = {owner, *(worker_of(session, pid) for session in all_sessions)}
-    for worker in workers:
-        use_core(worker, first=worker == owner)
-    clickers = [Clicker(session) for session in all_sessions]
-    for clicker in clickers:
-        clicker.click()
-    await asyncio.sleep(0.5)
-    done, used = sum(clicker.value for clicker in clickers), sum(map(processor_time, workers))
-    result = await per_second(lambda: sum(clicker.value for clicker in clickers), seconds)
-    clicks = sum(clicker.value for clicker in clickers) - done
-    return result | {"worker_us": (sum(map(processor_time, workers)) - used) / clicks * 1e6}
-
-
-async def moved(session: Session, url: str, pid: int, owner: int) -> Session:
-    """The same browser, come back to another worker than `owner`."""
-    cookie = str(session.transport.response.headers["Set-Cookie"]).partition(";")[0]
-    credential = next(found[1] for text in session.seen if (found := CREDENTIAL.search(text)))
-    session.transport.disconnect()
-    while True:
-        other = await connect(url, cookie=cookie)
-        if worker_of(other, pid) != owner:
-            await other.after(register_message(credential.decode()).encode(), b'"iconbutton"')
-            return other
-        other.transport.disconnect()
-
-
-def worker_of(session: Session, pid: int) -> int:
-    """The process that has the other end of the connection: `pid` or one of its children."""
-    socket = session.transport.underlying_transport
-    here, there = (f":{socket.get_extra_info(name)[1]:04X}" for name in ("sockname", "peername"))
-    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    inode = next(row[9] for row in rows if row[1].endswith(there) and row[2].endswith(here))
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for process in (pid, *map(int, children)):
-        for descriptor in Path(f"/proc/{process}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                if os.readlink(descriptor) == f"socket:[{inode}]":
-                    return process
-    raise LookupError("nobody has the other end")
-
-
-def processor_time(pid: int) -> float:
-    """Seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 async def light(url: str, sessions: int = 20, seconds: float = 5, pause: float = 0.1) -> Result:
     """Latencies in milliseconds when every session clicks ten times a second."""
     all_sessions = await many(sessions, lambda: counter(url))
@@ -337,7 +276,7 @@ async def updates(url: str, repeat: int = 5) -> Result:
 
 
 JOBS: dict[str, Callable[..., Awaitable[Result]]] = {
-    job.__name__: job for job in (echo, clicks, placed, light, starts, idle, page, updates)
+    job.__name__: job for job in (echo, clicks, light, starts, idle, page, updates)
 }
 
 

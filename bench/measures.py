@@ -68,19 +68,6 @@ MEASURES = (
         quick={"seconds": 1.5},
     ),
     Measure(
-        "relayed",
-        "placed",
-        "counter",
-        (
-            *rate("click round trips, 200 sessions of one worker"),
-            Figure("worker_us", "processor time of the workers for a click", "µs"),
-        ),
-        (Target("rate", "ours", 0.97, of="pair"), Target("rate", "pair", 0.6, of="pair-relayed")),
-        ("ours", "pair", "pair-relayed"),
-        options={"sessions": 200},
-        quick={"seconds": 1.5},
-    ),
-    Measure(
         "light",
         "light",
         "counter",

@@ -40,8 +40,6 @@ class Kind:
 KINDS = {
     "ours": Kind("this library", "shipped", SHIPPED),
     "ours-stock": Kind("this library, stock uvicorn", "ours"),
-    "pair": Kind("two workers", "shipped", SHIPPED, workers=2),
-    "pair-relayed": Kind("two workers, relayed", "shipped", SHIPPED, workers=2),
     "upstream": Kind("upstream", "upstream"),
     "echo": Kind("echo", "echo", SHIPPED, "off"),
     "echo-stock": Kind("echo, stock uvicorn", "echo", lifespan="off"),
