@@ -43,7 +43,8 @@ async def app(scope, receive, send):
 @pytest.fixture(scope="module")
 def deployed(appliance: Appliance) -> Iterator[Appliance]:
     """The appliance with an app of its own, as its owner has made it."""
-    before = image_id(appliance)
+    # a name of its own, or it would be removed with the version before the last
+    appliance.docker("tag", f"{appliance.name}-app", f"{appliance.name}-app:example")
     assert appliance.make("new-app", "NAME=mine").code == 0
     (appliance.folder / "apps/mine/main.py").write_text(GOOD.replace("VERSION", "one"))
     appliance.set(APP="./apps/mine")
@@ -52,7 +53,7 @@ def deployed(appliance: Appliance) -> Iterator[Appliance]:
     yield appliance
     appliance.set(APP=None)
     shutil.rmtree(appliance.folder / "apps")
-    appliance.docker("tag", before, f"{appliance.name}-app")
+    appliance.docker("tag", f"{appliance.name}-app:example", f"{appliance.name}-app")
     appliance.compose("up", "--detach", "--wait")
 
 
@@ -76,6 +77,10 @@ def image_id(deployed: Appliance) -> str:
     return deployed.docker("image", "inspect", "--format", "{{.Id}}", f"{deployed.name}-app")
 
 
+def unnamed_images(deployed: Appliance) -> set[str]:
+    return set(deployed.docker("images", "--quiet", "--filter", "dangling=true").split())
+
+
 @contextmanager
 def asking(deployed: Appliance) -> Iterator[Counter[int]]:
     """Somebody asks for the page all the time; the answers' statuses."""
@@ -96,7 +101,7 @@ def asking(deployed: Appliance) -> Iterator[Counter[int]]:
 
 
 def test_a_good_version_takes_over_without_a_failed_request(deployed: Appliance) -> None:
-    before = deployed.containers("app")
+    before, unnamed = deployed.containers("app"), unnamed_images(deployed)
     write(deployed, GOOD.replace("VERSION", "two"))
     with asking(deployed) as answers:
         ran = deployed.make("deploy")
@@ -110,6 +115,7 @@ def test_a_good_version_takes_over_without_a_failed_request(deployed: Appliance)
     assert set(answers) == {200}
     assert not set(before) & set(deployed.containers("app"))
     assert len(deployed.containers("app")) == len(before)
+    assert unnamed_images(deployed) <= unnamed
 
 
 @pytest.mark.parametrize(
@@ -126,6 +132,7 @@ def test_a_good_version_takes_over_without_a_failed_request(deployed: Appliance)
 )
 def test_a_broken_version_is_rolled_back(deployed: Appliance, program: str, said: str, seen: set[int]) -> None:
     before, image, shown = deployed.containers("app"), image_id(deployed), texts(deployed)
+    unnamed = unnamed_images(deployed)
     write(deployed, program)
     with deployed.visitor() as visitor, asking(deployed) as answers:
         visitor.visit()
@@ -138,6 +145,7 @@ def test_a_broken_version_is_rolled_back(deployed: Appliance, program: str, said
     assert texts(deployed) == shown
     assert (deployed.containers("app"), image_id(deployed)) == (before, image)
     assert set(answers) <= seen
+    assert unnamed_images(deployed) <= unnamed
 
 
 @pytest.mark.parametrize(
