@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from sys import getrefcount
 from time import perf_counter
 from typing import Any
@@ -30,6 +31,8 @@ _GOODBYE_SECONDS = 2
 _BUSY_SECONDS = 0.01
 # Frames that such a connection reads ahead, to see its client leave; more are left in the socket.
 _MAX_AHEAD = 100
+# Frames of one client that are handled one after the other, before others have their turn.
+_TURN_SECONDS = 0.01
 
 
 Admit = Callable[["Connection"], Awaitable[Session | Remote | None]]
@@ -89,7 +92,7 @@ class Connection:
         self._deadline = self._loop.call_later(
             self._manager.limits.register_timeout_seconds, self._end, CloseConnection(1008, "no register frame in time")
         )
-        self._reader = self._loop.create_task(self._reading(self._converse(admit)), name="converse")
+        self._reader = self._loop.create_task(self._reading(partial(self._converse, admit)), name="converse")
         ending = await self._done
         await self._close(ending)
 
@@ -103,10 +106,10 @@ class Connection:
             headers.append(browser_cookie(self.scope, self.issued_cookie))
         await self._send({"type": "websocket.accept", "headers": headers})
 
-    async def _reading(self, coroutine: Coroutine[Any, Any, bool]) -> None:
+    async def _reading(self, read: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         """Read until the client leaves or breaks the protocol, or until another task reads on."""
         try:
-            if await coroutine:
+            if await read():
                 self._end(CloseConnection(1006, "the client left"))
         except CloseConnection as error:
             self.fail(error)
@@ -154,7 +157,11 @@ class Connection:
         note = self._manager.metrics.events.note
         task = asyncio.current_task(self._loop)
         assert task is not None
+        turn_ends = perf_counter() + _TURN_SECONDS
         while True:
+            if perf_counter() > turn_ends:
+                await asyncio.sleep(0)  # where many frames wait, `receive` does not let others have a turn
+                turn_ends = perf_counter() + _TURN_SECONDS
             self._turns -= 1
             if self._turns < 0:
                 await self._wait_for_turn()
@@ -205,7 +212,7 @@ class Connection:
             self._start_listening(session)
 
     def _start_listening(self, session: Session) -> None:
-        self._reader = asyncio.Task(self._reading(self._listen(session)), loop=self._loop, name="listen")
+        self._reader = asyncio.Task(self._reading(partial(self._listen, session)), loop=self._loop, name="listen")
 
     def _decode(self, frame: Frame) -> Register | Event | Updates:
         size = len(frame) if isinstance(frame, bytes) or frame.isascii() else len(_utf8(frame))

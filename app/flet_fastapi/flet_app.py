@@ -249,6 +249,7 @@ class FletApp:
             connection.session = session
             try:
                 answer = keyring.sign_credential(session.secret_id, manager.worker_id)
+                await manager.in_turn()
                 connection.open(await session.resume(connection, register, answer), fresh=False)
                 tell(connection.scope, session.page.context, session=short_hash(session.secret_id), app=session.app)
             except SessionClosed:

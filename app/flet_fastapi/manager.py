@@ -119,6 +119,7 @@ class AppManager:
         self._admissions: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._parts: dict[Callable[[Any], Any], Part] = {}
         self._opening = asyncio.Lock()
+        self._turnstile = asyncio.Lock()
         self._known = lru_cache(_KNOWN_OPTIONS, typed=True)(Options.load)
         for name in ("limits", "executor"):
             self.__dict__.pop(name, None)
@@ -421,6 +422,11 @@ class AppManager:
         if lock is None:
             lock = self._admissions[secret_id] = asyncio.Lock()
         return lock
+
+    async def in_turn(self) -> None:
+        """Let one pass in a turn of the loop: many large pages one after the other would keep it from all others."""
+        async with self._turnstile:
+            await asyncio.sleep(0)
 
     async def serve_relayed(self, relayed: Relayed) -> None:
         """Serve a websocket that another worker has."""

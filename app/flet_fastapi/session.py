@@ -38,6 +38,8 @@ _CLOSE_SECONDS = 10
 # Tracebacks are long; an app that fails at every event of a drag must not fill the disk.
 _MAX_TRACEBACKS = 50
 _PROBE_SECONDS = 2.0
+# Who still sends after so many times that is there.
+_PROBES = 3
 # Refusals that honest clients cause too.
 _SILENT = frozenset({"event_unheard", "client_error"})
 
@@ -169,24 +171,27 @@ class Session:
         """Whether a browser is at the other end of the session's connection: it answers a probe within 2 seconds.
 
         A websocket ping asks the browser itself. Where the server offers none, a method call asks Flet's client in it.
+        The answer comes after all that the browser has sent before. While that is handled it has longer; and what is
+        handled may be from a browser that has left since, so by itself it is no answer.
         """
-        connection, heard = self.connection, self.heard
+        connection = self.connection
         if connection is None:
             return False
-        pong = connection.ping()
-        if pong is None:
-            self.page.probe()
-        pinging = None if pong is None else asyncio.ensure_future(pong)
-        deadline = self._loop.time() + _PROBE_SECONDS
+        answer = asyncio.ensure_future(connection.ping() or self.page.probe())
         try:
-            while self.connection is connection and self._loop.time() < deadline:
-                if self.heard != heard or (pinging is not None and pinging.done() and pinging.result()):
-                    return True
-                await asyncio.sleep(0.02)
-            return False
+            for _ in range(_PROBES):
+                heard, deadline = self.heard, self._loop.time() + _PROBE_SECONDS
+                while self._loop.time() < deadline:
+                    if self.connection is not connection:
+                        return False
+                    if answer.done() and answer.result():
+                        return True
+                    await asyncio.sleep(0.02)
+                if self.heard == heard:
+                    return False
+            return True
         finally:
-            if pinging is not None:
-                pinging.cancel()
+            answer.cancel()
 
     def _expire(self) -> None:
         self._expiry = None

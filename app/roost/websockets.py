@@ -476,10 +476,11 @@ class WebSocketProtocol(asyncio.Protocol):
         """
         self._taker = take
         messages, self._messages, self._pending = self._messages, [], 0
+        behind, self._paused = self._paused, False
         for message in messages:
             text = message.get("text")
             take(text is not None, message["bytes"] if text is None else text.encode())
-        if self._paused:
+        if behind and not self._paused:  # else `take` has asked to hold
             self._resume()
 
     def hold(self) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from flet_fastapi.cluster import channels, sockets, wire
 from flet_fastapi.cluster.channels import PIECE, WINDOW, Channel, Channels
 from flet_fastapi.cluster.wire import LinkError, Stream
+from tests.conftest import Logs
 
 
 class Taker:
@@ -134,6 +135,28 @@ async def test_end_of_a_channel_whose_receiver_never_reads_is_forced(
     channel.send(wire.TEXT, b"x" * (WINDOW * 2))
     channel.close()
     await until(lambda: mine.gone and ends.takers[0].gone)
+
+
+async def test_both_ends_may_close_with_much_under_way(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "_LINGER_SECONDS", 100)
+    channel, mine = ends.open()
+    await until(lambda: ends.takers)
+    channel.send(wire.TEXT, b"x" * (WINDOW * 3))
+    ends.takers[0].channel.send(wire.TEXT, b"y" * (WINDOW * 3))
+    channel.close()
+    ends.takers[0].channel.close()
+    await until(lambda: mine.gone and ends.takers[0].gone)
+
+
+async def test_mistake_in_one_channel_ends_no_other(ends: Ends, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, mine = ends.open()
+    other, _ = ends.open()
+    await until(lambda: len(ends.takers) == 2)
+    monkeypatch.setattr(ends.takers[0], "got", None)
+    broken.send(wire.TEXT, b"x")
+    other.send(wire.TEXT, b"y")
+    await until(lambda: mine.gone and len(ends.takers[1].got) == 2)
+    assert len(logs.named("relay_broke")) == 1
 
 
 async def test_waiting_for_a_receiver_ends_with_the_channel(ends: Ends) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from flet_fastapi.cluster import ClusterUnavailable, peers, sockets, wire
+from flet_fastapi.cluster import ClusterUnavailable, peers, relay, sockets, wire
 from flet_fastapi.cluster.base import WorkerInfo
 from flet_fastapi.cluster.doors import Doorkeeper, dial
 from flet_fastapi.cluster.peers import Peers
-from flet_fastapi.cluster.relay import Relayed
+from flet_fastapi.cluster.relay import Relayed, Remote
 from flet_fastapi.cluster.sockets import NobodyThere, Place
 from flet_fastapi.cluster.wire import LinkError, Stream
 from flet_fastapi.metrics import Metrics
@@ -321,6 +322,94 @@ async def test_answer_that_was_overheard_opens_nothing(world: World) -> None:
 
 def frame(kind: int, payload: bytes) -> bytes:
     return (len(payload) + 1).to_bytes(4, "big") + bytes([kind]) + payload
+
+
+class Browser:
+    """A websocket that is to be relayed; nothing is ever sent to it."""
+
+    sending_since = 0.0
+
+    def wake(self) -> None: ...
+
+    def cut(self, code: int, reason: str) -> None: ...
+
+
+class Nowhere:
+    """The way to an owner that is heard only when the test says so."""
+
+    ended = full = False
+
+    def send(self, kind: int, payload: bytes = b"") -> None: ...
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_owner_counts_as_silent_only_while_this_worker_listens(
+    busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "SILENCE_SECONDS", 0.1)
+    tasks = Tasks()
+    remote = Remote(Browser(), tasks, 1000, lambda remote: None)  # type: ignore[arg-type]
+    waiting = asyncio.create_task(remote.taken(Nowhere()))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    if busy:
+        time.sleep(0.5)  # as an app may do
+    else:
+        await asyncio.sleep(0.5)
+    await asyncio.sleep(0.01)
+    assert waiting.done() is not busy
+    if busy:
+        remote.frame(wire.OFFER, b"")
+        await asyncio.sleep(0.01)
+        remote.frame(wire.TEXT, b"{}")
+        assert await waiting is True
+    else:
+        with pytest.raises((LinkError, TimeoutError)):
+            await waiting
+
+
+async def test_connection_for_relays_is_there_before_the_first_one(world: World) -> None:
+    one, two = await world.start("a"), await world.start("b")
+    await until(lambda: one.peers._peers["b"].ready and two.peers._peers["a"].ready)
+
+
+async def test_worker_that_is_forgotten_while_it_is_called_leaves_no_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = await world.start("a"), await world.start("b")
+    peer = one.peers._peers["b"]
+    await until(lambda: peer.ready)
+    assert peer.channels is not None
+    peer.channels.stream.abort()
+    before = len(two.peers._door.streams)
+
+    async def slow(*arguments: Any, **named: Any) -> Stream:
+        stream = await dial(*arguments, **named)
+        one.peers._forget(peer)
+        return stream
+
+    monkeypatch.setattr(peers, "dial", slow)
+    with pytest.raises(LinkError, match="no longer known"):
+        await one.peers._channels(peer)
+    await until(lambda: len(two.peers._door.streams) < before)
+
+
+async def test_greeting_that_is_no_greeting_is_an_error_of_the_link() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(frame(wire.CHALLENGE, b'{"key":[],"nonce":"x","proof":"y"}'))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(LinkError):
+        await dial(f"tcp://127.0.0.1:{port}", "a", "b", "link", Nobody(), secrets=[b"s"], limit=1000)
+    server.close()
+
+
+class Nobody:
+    def frame(self, kind: int, payload: bytes) -> None: ...
+
+    def lost(self) -> None: ...
 
 
 def hello(purpose: str, **more: Any) -> bytes:

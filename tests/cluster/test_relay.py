@@ -286,7 +286,7 @@ async def test_owner_that_is_stopped_costs_seconds_and_gets_nobody_twice(
         await elsewhere.wait_for(started)
         assert counter(elsewhere)["value"] == "0"
     print(f"a new session after {took:.2f} s")
-    assert took < 3.5
+    assert took < 7
     # what is awake again finds nobody waiting, and keeps the session for whoever has its credential
     again = await reach_worker(first, owner)
     clients.append(again)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import flet as ft  # type: ignore[import-untyped]
@@ -134,6 +135,57 @@ async def test_second_tab_gets_its_own_session(serve: Serve) -> None:
     await counted(client, "2")
     assert len(served.sessions) == 2
     assert served.counted("flet_resumes_total", result="in_use") == 1
+
+
+def slow(page: ft.Page) -> None:
+    """Each click keeps the loop for 10 ms; only the first button's changes the page."""
+    text = ft.Text("0")
+
+    async def think(event: Any) -> None:
+        done = time.perf_counter() + 0.01
+        while time.perf_counter() < done:
+            pass
+
+    async def clicked(event: Any) -> None:
+        await think(event)
+        text.value = str(int(text.value) + 1)
+        page.update()
+
+    page.add(ft.ElevatedButton("up", on_click=clicked), ft.OutlinedButton("think", on_click=think), text)
+
+
+async def test_frames_that_a_browser_has_left_behind_are_no_sign_of_life(serve: Serve, quick_probe: None) -> None:
+    served = await serve(slow)
+    client = await served.visit()
+    think = await client.wait_for_control("outlinedbutton")
+    for _ in range(40):
+        await client.click(think["i"])
+    await asyncio.sleep(0.02)  # they are in the server, which has handled two or three
+    await client.abort()
+    other = await served.come_back(client)
+    await counted(other, "0")
+    assert len(served.sessions) == 1
+
+
+async def test_tab_that_has_sent_much_has_longer_to_answer(serve: Serve, quick_probe: None) -> None:
+    served = await serve(slow)
+    client = answering(await served.visit())
+    for _ in range(40):
+        await click(client)
+    other = await served.come_back(client)
+    await counted(other, "0")
+    await counted(client, "40")
+
+
+async def test_one_client_with_much_to_do_does_not_keep_the_others_waiting(serve: Serve) -> None:
+    served = await serve(slow)
+    busy, other = await served.visit(), await served.visit()
+    for _ in range(100):
+        await click(busy)
+    await click(other)
+    await counted(other, "1")
+    assert int(busy.one("text")["value"]) < 60
+    await counted(busy, "100")
 
 
 async def test_two_newcomers_do_not_share_one_silent_session(play: Serve, quick_probe: None) -> None:

@@ -192,6 +192,40 @@ async def test_messages_keep_their_order() -> None:
         assert [await client.recv() for _ in range(500)] == [str(number) for number in range(500)]
 
 
+async def test_who_takes_messages_past_asgi_can_hold_them_back_from_the_first_on() -> None:
+    taken: list[int] = []
+    go_on = asyncio.Event()
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await go_on.wait()
+        served.held.bypass(take)
+        await receive()
+
+    def take(is_text: bool, payload: bytes) -> None:
+        if not taken:
+            served.held.hold()
+        taken.append(len(payload))
+
+    async with serve(app) as served, await connected(served, compression=None) as client:
+        sending = asyncio.create_task(_send_all(client, [b"x" * 100_000] * 200))
+        await asyncio.sleep(0.1)  # until the server reads no more
+        go_on.set()
+        await asyncio.sleep(0.3)
+        assert taken
+        assert sum(taken) < 1_000_000
+        assert not sending.done()
+        served.held.go_on()
+        await served.until(lambda _: len(taken) == 200)
+        await sending
+
+
+async def _send_all(client: ClientConnection, messages: list[bytes]) -> None:
+    for message in messages:
+        await client.send(message)
+
+
 async def test_fragments_are_joined_with_control_frames_in_between() -> None:
     async with serve(echo) as served, raw(served) as client:
         await client.send(frame(1, "né".encode()[:2], fin=False), frame(9, b"p"), frame(0, "né".encode()[2:]))

@@ -12,8 +12,11 @@ import struct
 from collections import deque
 from collections.abc import Callable
 
+from ..logs import get_logger
 from . import wire
 from .wire import Handler, LinkError, Stream
+
+log = get_logger(__name__)
 
 WINDOW = 256 * 1024
 # Larger frames go in pieces, with those of other channels between them.
@@ -22,6 +25,7 @@ PIECE = 64 * 1024
 _COST = 64
 _NUMBER = struct.Struct("!I")
 _HEAD = struct.Struct("!IBI")
+_LAST = 2**32 - 1
 # What was sent last may wait so long for its receiver.
 _LINGER_SECONDS = 5
 
@@ -40,15 +44,22 @@ class Channels:
         self._outgoing: list[bytes] = []
         self._loop = asyncio.get_running_loop()
 
+    @property
+    def usable(self) -> bool:
+        """Whether channels can be opened."""
+        return not self._retired and not self.stream.ended
+
     def open(self, handler: Handler) -> Channel:
         """A new channel; the first frame that is sent over it must be `OPEN`.
 
         Raises:
             LinkError: the connection has ended.
         """
-        if self.stream.ended or self._retired:
+        if not self.usable:
             raise LinkError("the connection has ended")
         self._last += 1
+        if self._last == _LAST:
+            self._retired = True
         channel = self._channels[self._last] = Channel(self, self._last)
         channel.handler = handler
         return channel
@@ -195,14 +206,19 @@ class Channel:
         if kind == wire.RESET:
             self.lost()
             return
-        if self._closing:
-            return
         self._unread += len(payload) + _COST
+        if self._closing:  # it comes to nobody, but the other end cannot close before it is taken
+            self._grant()
+            return
         try:
             if self._unread > WINDOW + PIECE + _COST:
                 raise LinkError("more was sent than was granted")
             self._give(kind, payload)
         except LinkError:
+            self.abort()
+            return
+        except Exception:
+            log.exception("relay_broke")  # and no other of this connection
             self.abort()
             return
         if self._unread > WINDOW // 2 and not self._paused:

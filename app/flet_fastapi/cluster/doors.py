@@ -19,8 +19,9 @@ from . import sockets, wire
 from .wire import Handler, LinkError, Stream
 
 VERSION = 1
-# To connect and to be greeted. A process that was stopped still has connections accepted by its kernel.
-DIAL_SECONDS = 2.0
+# To connect and to be greeted. A process that was stopped still has connections accepted by its kernel; a busy one
+# answers later.
+DIAL_SECONDS = 5.0
 # Who connects here says why within this time.
 _HELLO_SECONDS = 5.0
 # Connections that have not said yet what they are for. Each costs a file descriptor and 2 KB.
@@ -57,7 +58,7 @@ class Dialing:
     def frame(self, kind: int, payload: bytes) -> None:
         if kind == wire.CHALLENGE and self._secrets:
             said = wire.load(payload)
-            secret, self._secrets = self._secrets.get(said.get("key", "")), {}
+            secret, self._secrets = self._secrets.get(wire.text_of(said, "key", 16)), {}
             if secret is None:
                 raise LinkError("it has another secret")
             nonces = self._nonce, wire.text_of(said, "nonce", 64)

@@ -161,6 +161,8 @@ class Peers:
             await self._refresh()
             for peer in list(self._peers.values()):
                 peer.beat()
+                if peer.links and not peer.ready and not peer.opening.locked():
+                    self._tasks.start(self._prepare(peer), "relay")
                 if not peer.links and peer.linking is None:
                     peer.linking = self._tasks.start(self._link(peer), "link")
 
@@ -345,10 +347,15 @@ class Peers:
         self._metrics.relays_active.inc()
         return remote, "relayed"
 
+    async def _prepare(self, peer: Peer) -> None:
+        """Connect before the first relay: when many browsers come back at once, either worker may be busy."""
+        with suppress(LinkError):
+            await self._channels(peer)
+
     async def _channels(self, peer: Peer) -> Channels:
         """Those to another worker, opened if need be."""
         async with peer.opening:
-            if peer.channels is None or peer.channels.stream.ended:
+            if peer.channels is None or not peer.ready:
                 if time.monotonic() - peer.refused < _SHORT_SECONDS:  # who waited for a try need not try again
                     raise LinkError("it does not answer")
                 channels = Channels(self._max_relays, wire.ANY_SIZE)
@@ -357,6 +364,9 @@ class Peers:
                 except LinkError:
                     peer.refused = time.monotonic()
                     raise
+                if self._peers.get(peer.info.id) is not peer:
+                    channels.stream.abort()
+                    raise LinkError("it is no longer known")
                 peer.channels = channels
             return peer.channels
 
@@ -428,6 +438,11 @@ class Peer:
         self.channels: Channels | None = None
         self.opening = asyncio.Lock()
         self.refused = -_SHORT_SECONDS
+
+    @property
+    def ready(self) -> bool:
+        """Whether a relay can begin at once."""
+        return self.channels is not None and self.channels.usable
 
     def publish(self, payload: bytes) -> None:
         """Send this now, or when what was published before is sent and the other worker reads."""

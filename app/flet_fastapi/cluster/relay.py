@@ -23,12 +23,15 @@ from . import wire
 from .wire import LinkError, Pipe
 
 # An owner from which nothing is heard for so long while it should answer counts as gone. It says every second that it
-# still looks, so this is for a process that was stopped, or whose loop hangs.
-SILENCE_SECONDS = 2.5
+# still looks, so this is for a process that was stopped, or that an app blocks: a session that is lost costs its user
+# more than to wait a little.
+SILENCE_SECONDS = 5.0
 _WAIT_SECONDS = 1.0
-# To look at a credential takes two probes at most, each of two seconds.
-_PATIENCE_SECONDS = 12.0
-# Bytes that may wait for the client, or for the session, before the socket between the workers is left unread.
+# To look at a credential takes two probes at most, each of six seconds.
+_PATIENCE_SECONDS = 20.0
+# A timer that comes so much too late says that this worker's own loop was busy.
+_LATE_SECONDS = 0.2
+# Bytes that may wait for the client, or for the session, before nothing more is taken from the other worker.
 _HIGH_WATER = 64 * 1024
 # What a waiting message costs beside its bytes.
 _COST = 320
@@ -128,8 +131,15 @@ class Remote:
         if self._lost:
             raise LinkError("the owner is gone")
         self._changed.clear()
-        async with asyncio.timeout(SILENCE_SECONDS):
-            await self._changed.wait()
+        loop = asyncio.get_running_loop()
+        late = loop.time() + SILENCE_SECONDS + _LATE_SECONDS
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                await self._changed.wait()
+        except TimeoutError:
+            # if it was this worker that was busy, what has come meanwhile is read only now
+            if not self._changed.is_set() and loop.time() < late:
+                raise
 
     # --- what the owner says -----------------------------------------------------------------------------------------
 
@@ -338,7 +348,7 @@ class Relayed:
         self._gone = self._loop.create_future()
         self._stream.send(wire.OFFER)
         try:
-            async with asyncio.timeout(SILENCE_SECONDS):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
                 return await self._gone
         except TimeoutError:
             return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextvars import Context
 from dataclasses import dataclass
@@ -181,8 +181,8 @@ class SessionPage(ABC):
         """Wait until no thread computes an update, but not for long; from then on `Unsettled` is not raised."""
 
     @abstractmethod
-    def probe(self) -> None:
-        """Ask the browser for a sign of life: any frame from it is one."""
+    def probe(self) -> Awaitable[bool]:
+        """Ask the browser for a sign of life: True once it has come."""
 
     @abstractmethod
     async def authorize(self, answer: Mapping[str, str | None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from functools import partial
@@ -25,6 +25,7 @@ from flet_core.protocol import (
 from flet_core.pubsub import PubSubHub
 
 from ..errors import FletFastAPIError, InvalidFrame, Unsettled
+from ..identity import new_id
 from . import _flet_core
 from .base import (
     Call,
@@ -499,7 +500,7 @@ def _provider_host(provider: Any = None, *_: Any, **__: Any) -> str:
 class ClassicPage(SessionPage):
     """A `flet_core.Page` and its link to the browser."""
 
-    __slots__ = ("_details", "_host", "_impatient", "_left_at", "_link", "_page", "_snack", "context")
+    __slots__ = ("_details", "_host", "_impatient", "_left_at", "_link", "_page", "_probes", "_snack", "context")
 
     def __init__(self, host: Host, register: Register, origin: Origin, hub: PubSubHub) -> None:
         self._host = host
@@ -508,6 +509,7 @@ class ClassicPage(SessionPage):
         self._link = _Link(host, origin, register.details, _SessionHub(hub, host))
         self._snack: SnackBar | None = None
         self._impatient = False
+        self._probes: dict[str, asyncio.Future[bool]] = {}
         # a Page makes itself the current one of the context it is made in
         self._page = _Page(self._link, host)
         self.context: Context = copy_context()
@@ -644,6 +646,10 @@ class ClassicPage(SessionPage):
             result = None
         if not _is_result(result):
             raise InvalidFrame("type", "a method result has method_id, result and error")
+        if (probe := self._probes.get(result["method_id"])) is not None:
+            if not probe.done():
+                probe.set_result(True)
+            return
         handler(self._own_event("invoke_method_result", data))
 
     def apply(self, updates: Updates) -> None:
@@ -679,9 +685,15 @@ class ClassicPage(SessionPage):
             return "update_read_only"
         return "update_disabled" if reach is not _USABLE and takes_input(kind) else None
 
-    def probe(self) -> None:
+    def probe(self) -> Awaitable[bool]:
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        method_id = f"probe-{new_id()}"
+        self._probes[method_id] = answered
+        answered.add_done_callback(lambda _: self._probes.pop(method_id))
         # the one method that the client always answers and that shows nothing
-        self._host.send([Outgoing(METHOD, _method("probe", "canLaunchUrl", "", {"url": "https://localhost/"}), False)])
+        body = _method(method_id, "canLaunchUrl", "", {"url": "https://localhost/"})
+        self._host.send([Outgoing(METHOD, body, False)])
+        return answered
 
     async def authorize(self, answer: Mapping[str, str | None]) -> None:
         handler = self._page.event_handlers["authorize"]
