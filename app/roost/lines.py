@@ -225,7 +225,7 @@ def words(value: Any) -> str:
         return text if type(text) is str else "".join(text)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001  the app's class
         return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
 
 

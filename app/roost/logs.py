@@ -197,7 +197,7 @@ class _Handler(logging.Handler):
         self._depth.now = depth + 1
         try:
             self._emit(record, self.outlet)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  whatever it is, only this line is lost, and that is told
             self._failed(record, error, self.outlet)
         finally:
             self._depth.now = depth

@@ -367,6 +367,21 @@ async def test_owner_counts_as_silent_only_while_this_worker_listens(
             await waiting
 
 
+async def test_owner_waits_for_a_worker_that_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has died ends its connection: `lost` says so at once."""
+    monkeypatch.setattr(relay, "SILENCE_SECONDS", 0.05)
+    relayed = Relayed(Nowhere(), wire.load(OPEN[4:]))  # type: ignore[arg-type]
+    waiting = asyncio.create_task(relayed.offered())
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    relayed.frame(wire.GO, b"")
+    assert await waiting
+    waiting = asyncio.create_task(relayed.offered())
+    await asyncio.sleep(0)
+    relayed.lost()
+    assert not await waiting
+
+
 async def test_connection_for_relays_is_there_before_the_first_one(world: World) -> None:
     one, two = await world.start("a"), await world.start("b")
     await until(lambda: one.peers._peers["b"].ready and two.peers._peers["a"].ready)

@@ -188,6 +188,32 @@ async def test_one_client_with_much_to_do_does_not_keep_the_others_waiting(serve
     await counted(busy, "100")
 
 
+async def test_pages_that_come_back_at_once_do_so_one_in_a_turn(play: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = await play(counter)
+    clients = [await served.visit() for _ in range(10)]
+    await asyncio.gather(*(client.abort() for client in clients))
+    await served.until(lambda: all(session.connection is None for session in served.sessions))
+    turn, turns = 0, []
+    resume = session_module.Session.resume
+
+    async def noted(*arguments: Any) -> Any:
+        turns.append(turn)
+        return await resume(*arguments)
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(session_module.Session, "resume", noted)
+    others = [await served.reopen(client) for client in clients]
+    counting = asyncio.create_task(count())
+    await asyncio.gather(*(other.register() for other in others))
+    counting.cancel()
+    assert len(set(turns)) == len(turns) == 10
+
+
 async def test_two_newcomers_do_not_share_one_silent_session(play: Serve, quick_probe: None) -> None:
     """The second may take over only what the first has not got meanwhile: the first is alive and would say so."""
     served = await play(counter)

@@ -81,8 +81,7 @@ def loads(data: bytes) -> Any:
         return _Reader().unpack(data)
     except UnknownClass:
         raise
-    except Exception as error:  # noqa: BLE001
-        # whatever a stranger may have written: msgpack, dates and numbers each complain in their own way
+    except Exception as error:  # noqa: BLE001  msgpack, dates and numbers each complain in their own way
         raise ValueError(f"not a message: {type(error).__name__}") from None
 
 
