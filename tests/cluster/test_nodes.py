@@ -23,7 +23,7 @@ import pytest
 from tests.support.classic_client import ClassicClient
 from tests.support.network import Host, Network, network
 from tests.support.redis_server import RedisServer, redis_server
-from tests.support.servers import ROOT, Server, _await_answer, _stop
+from tests.support.servers import ROOT, Server, await_answer, stop
 from tests.support.workers import PROGRAMS, click, owner_of, shape, visit, worker_of
 
 # How long Redis is away; less is enough while one works on something else.
@@ -69,10 +69,10 @@ def serve(host: Host, folder: Path, redis: RedisServer, *before: str, **variable
         )  # fmt: skip
     server = HostServer(PORT, process.pid, log, host)
     try:
-        _await_answer(server, process)
+        await_answer(server, process)
         yield server
     finally:
-        _stop(process)
+        stop(process)
 
 
 @dataclass

@@ -18,7 +18,7 @@ import yaml
 
 from tests.support.appliance import Appliance, appliance
 from tests.support.nginx import Nginx, nginx_folder, nginx_server, wait_for
-from tests.support.servers import ROOT, _stop, free_port
+from tests.support.servers import ROOT, free_port, stop
 
 PROMETHEUS = ROOT / "observability/prometheus"
 PROGRAMS = Path(__file__).parent / "programs"
@@ -104,7 +104,7 @@ def _running(log: Path, url: str, command: list[str], **options: Any) -> Iterato
         assert process.poll() is None, f"{command[0]} ended:\n{log.read_text(errors='replace')}"
         yield process
     finally:
-        _stop(process)
+        stop(process)
 
 
 @contextmanager

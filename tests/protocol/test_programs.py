@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +10,9 @@ import httpx
 import pytest
 
 from tests.support.classic_client import ClassicClient
-from tests.support.servers import Server, _await_answer, _stop, free_port
+from tests.support.servers import Server, free_port, module_server
 
 PROGRAMS = Path(__file__).parent / "programs"
-APP = PROGRAMS.parents[2] / "app"
 
 SERVERS = {
     "uvicorn": ["uvicorn", "--port", "{port}", "{program}:app"],
@@ -35,18 +31,8 @@ SERVERS = {
 def served(program: str, log: Path, server: str = "uvicorn", **variables: str) -> Iterator[Server]:
     port = free_port()
     command = [part.format(port=port, program=program) for part in SERVERS[server]]
-    environment = {**os.environ, "PYTHONPATH": str(APP), "PYTHONUNBUFFERED": "1", **variables}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=PROGRAMS, env=environment, stdout=output, stderr=output,
-            start_new_session=True,
-        )  # fmt: skip
-    running = Server(port, process.pid, log)
-    try:
-        _await_answer(running, process)
+    with module_server(command, port, PROGRAMS, log, **variables) as running:
         yield running
-    finally:
-        _stop(process)
 
 
 def client_of(server: Server, path: str = "/ws") -> ClassicClient:

@@ -79,21 +79,29 @@ def uvicorn_server(
         RuntimeError: it ended, or did not answer in time; with what it has written.
     """
     port = port or free_port()
-    command = [sys.executable, "-m", "uvicorn", target, "--app-dir", str(folder), "--port", str(port), *arguments]
+    command = ["uvicorn", target, "--app-dir", str(folder), "--port", str(port), *arguments]
+    with module_server(command, port, folder, log, **variables) as server:
+        yield server
+
+
+@contextmanager
+def module_server(command: list[str], port: int, folder: Path, log: Path, **variables: str) -> Iterator[Server]:
+    """The same of `python -m` any command that serves at `port`."""
     environment = {**os.environ, "PYTHONPATH": _LIBRARY, "PYTHONUNBUFFERED": "1", **variables}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
+            [sys.executable, "-m", *command], cwd=folder, env=environment, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
     server = Server(port, process.pid, log)
     try:
-        _await_answer(server, process)
+        await_answer(server, process)
         yield server
     finally:
-        _stop(process)
+        stop(process)
 
 
-def _await_answer(server: Server, process: subprocess.Popen[bytes]) -> None:
+def await_answer(server: Server, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
@@ -106,7 +114,7 @@ def _await_answer(server: Server, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"the server did not start:\n{server.said()}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     try:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.support.classic_client import ClassicClient
-from tests.support.servers import ROOT, Server, _await_answer, _stop, free_port
+from tests.support.servers import ROOT, Server, free_port, module_server
 
 PROGRAMS = ROOT / "tests" / "cluster" / "programs"
 SERVERS = {
@@ -35,18 +33,8 @@ def workers(
     """`program` (of tests/cluster/programs) served by so many workers, until the end of the block."""
     port = free_port()
     command = [part.format(port=port, workers=number) for part in SERVERS[server]]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "app"), "PYTHONUNBUFFERED": "1", **variables}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command, f"{program}:app"], cwd=PROGRAMS, env=environment,
-            stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-    running = Server(port, process.pid, log)
-    try:
-        _await_answer(running, process)
+    with module_server([*command, f"{program}:app"], port, PROGRAMS, log, **variables) as running:
         yield running
-    finally:
-        _stop(process)
 
 
 def browser(server: Server, path: str = "/ws", **settings: Any) -> ClassicClient:
